@@ -1,0 +1,118 @@
+"""The ladder: flag and SIGTERM, SIGTERM again until it is noticed, SIGKILL at the deadline, until nothing is left.
+
+Pure: `climb` is given the time and what is seen of the job, and says what to do now; `due` says when to ask again.
+Times are seconds on the monotonic clock. A signal sent is not a death: only `gone`, the empty tree, ends a ladder.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from annul.lifecycle import StopKind
+from annul_client.wire import Stage
+
+# A first SIGTERM can be lost (the exception is swallowed by a destructor or a C callback), so it is repeated.
+_TERM_AGAIN_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+# SIGKILL is repeated for what was forked meanwhile; from then on the kernel is asked ever less often.
+_KILL_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_STUCK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+class Step(StrEnum):
+    """What is to be done to the job now."""
+
+    BEGIN = "begin"  # set the flag, send SIGTERM: to the leader or, for commands, to the tree
+    TERM_LEADER = "term_leader"  # SIGTERM again: it may have been lost
+    TERM_SURVIVORS = "term_survivors"  # the leader left others behind: they get theirs at once
+    KILL = "kill"  # SIGKILL, the whole tree
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the stopping of one attempt has come."""
+
+    kind: StopKind
+    reason: str
+    by: str
+    grace_s: float
+    asked: float  # monotonic
+    asked_at: float  # unix seconds, for display
+    flag: float | None = None
+    sigterm: float | None = None
+    sigkill: float | None = None  # the first one
+    terms: int = 0
+    kills: int = 0
+    last: float = 0.0  # when the last signal was sent
+    survivors_told: bool = False
+    stuck: bool = False
+
+    @property
+    def deadline(self) -> float:
+        return self.asked + self.grace_s
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the job at this moment."""
+
+    leader_alive: bool
+    unwound: bool  # the cancel has come out of the job's function: no further SIGTERM is needed
+    repeat_term: bool = True  # False for commands: a second SIGTERM means "at once" to many programs
+
+
+def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
+    """The next rung, if one is due. A grace of 0 goes straight to SIGKILL, with the flag set for the record."""
+    if ladder.flag is None:
+        ladder = msgspec.structs.replace(ladder, flag=now)
+        if ladder.grace_s > 0:
+            return msgspec.structs.replace(ladder, sigterm=now, terms=1, last=now), Step.BEGIN
+        return msgspec.structs.replace(ladder, last=now), Step.BEGIN
+    if now < _next(ladder, seen):
+        return ladder, None
+    if now >= ladder.deadline:
+        return (
+            msgspec.structs.replace(
+                ladder,
+                sigkill=ladder.sigkill or now,
+                kills=ladder.kills + 1,
+                last=now,
+                stuck=ladder.kills >= len(_KILL_AGAIN_S),
+            ),
+            Step.KILL,
+        )
+    if not seen.leader_alive:
+        return msgspec.structs.replace(ladder, survivors_told=True, last=now), Step.TERM_SURVIVORS
+    return msgspec.structs.replace(ladder, terms=ladder.terms + 1, last=now), Step.TERM_LEADER
+
+
+def due(ladder: Ladder, seen: Seen) -> float:
+    """When `climb` has something to do next."""
+    return ladder.asked if ladder.flag is None else _next(ladder, seen)
+
+
+def _next(ladder: Ladder, seen: Seen) -> float:
+    if ladder.kills:
+        waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
+        return ladder.last + waits[min(ladder.kills, len(waits)) - 1]
+    if not seen.leader_alive:
+        return ladder.deadline if ladder.survivors_told else ladder.last
+    if seen.unwound or not seen.repeat_term:
+        return ladder.deadline
+    return min(ladder.deadline, ladder.last + _TERM_AGAIN_S[min(ladder.terms, len(_TERM_AGAIN_S)) - 1])
+
+
+def take_over(running: Ladder, asked: Ladder) -> Ladder:
+    """A ladder that runs, after one more request: the stronger reason counts, the grace never gets longer (C2, C5)."""
+    deadline = min(running.deadline, asked.deadline)
+    if asked.kind.outranks(running.kind):
+        running = msgspec.structs.replace(
+            running, kind=asked.kind, reason=asked.reason, by=asked.by, asked=asked.asked, asked_at=asked.asked_at
+        )
+    return msgspec.structs.replace(running, grace_s=max(0.0, deadline - running.asked))
+
+
+def stage(ladder: Ladder, told: Stage | None) -> Stage:
+    """What ended the job. `told`: what the job itself said of it in its outcome, None where it could not."""
+    if ladder.sigkill is not None:
+        return Stage.SIGKILL
+    return told or Stage.SIGTERM

@@ -1,0 +1,395 @@
+"""Runs of text, with place and font, out of a page's content stream.
+
+pypdf parses the file and the fonts; the text state machine (ISO 32000-1, 9.3 and 9.4) is our own, because pypdf's
+`visitor_text` gives neither widths nor the end of a run: words without a space glyph between them (LuaLaTeX) run
+together, and columns cannot be told from words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pypdf import PdfReader
+from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, IndirectObject, NameObject
+
+from annul.jobs.import_pdf.document import Item
+from annul.jobs.import_pdf.fonts import Glyph, Typeface, clean, compose
+from annul.jobs.import_pdf.fonts import read as read_font
+
+Matrix = tuple[float, float, float, float, float, float]
+IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+# In ems. A gap wider than WORD is a space; wider than RUN, another run (a column, a tab stop).
+WORD = 0.16
+RUN = 1.0
+SMALLEST = 2.5  # points; nobody reads smaller print: it is there for machines
+FORM_DEPTH = 12
+FORM_CALLS = 2_000
+
+
+class TooMuchText(Exception):
+    """The page holds more characters than were left. `characters` is the number reached."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__(characters)
+        self.characters = characters
+
+
+def multiply(a: Matrix, b: Matrix) -> Matrix:
+    """The matrix that applies `a`, then `b`."""
+    return (
+        a[0] * b[0] + a[1] * b[2],
+        a[0] * b[1] + a[1] * b[3],
+        a[2] * b[0] + a[3] * b[2],
+        a[2] * b[1] + a[3] * b[3],
+        a[4] * b[0] + a[5] * b[2] + b[4],
+        a[4] * b[1] + a[5] * b[3] + b[5],
+    )
+
+
+def numbers(operands: list[Any], count: int) -> tuple[float, ...] | None:
+    """The first `count` operands as finite floats; None where they are not that (a damaged stream)."""
+    if len(operands) < count:
+        return None
+    try:
+        values = tuple(float(value) for value in operands[:count])
+    except (TypeError, ValueError):
+        return None
+    return values if all(math.isfinite(value) and abs(value) < 1e7 for value in values) else None
+
+
+class _State:
+    """The text state that `q` saves and `Q` restores."""
+
+    __slots__ = ("char_space", "ctm", "face", "leading", "mode", "rise", "scale", "size", "word_space")
+
+    def __init__(self) -> None:
+        self.ctm = IDENTITY
+        self.face: Typeface | None = None
+        self.size = 0.0
+        self.char_space = 0.0
+        self.word_space = 0.0
+        self.scale = 1.0
+        self.leading = 0.0
+        self.rise = 0.0
+        self.mode = 0
+
+    def copy(self) -> _State:
+        new = _State.__new__(_State)
+        for name in _State.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+
+class _Run:
+    """The run being written: glyphs of one face and size on one baseline. Owned by one `Canvas`."""
+
+    __slots__ = ("chars", "direction", "end", "face", "gaps", "hidden", "last_x", "size", "start", "y")
+
+    def __init__(self, face: Typeface, size: float, start: float, y: float, direction: int, hidden: bool) -> None:
+        self.face = face
+        self.size = size
+        self.start = self.end = self.last_x = start
+        self.y = y
+        self.direction = direction
+        self.hidden = hidden
+        self.chars: list[str] = []
+        self.gaps: list[float] = []  # before each of `chars`
+
+
+def _join(run: _Run) -> str:
+    """The run's text: a space where the gap is a word's, letter-spaced capitals as words."""
+    word = WORD * run.size
+    solid = [gap for char, gap in zip(run.chars[1:], run.gaps[1:], strict=True) if char != " "]
+    letters = [gap for gap in solid if gap > word]
+    if len(run.chars) > 3 and len(letters) > 0.6 * len(solid):
+        # Letter-spaced: the usual gap is between letters, and words are apart by a good deal more.
+        word = sorted(letters)[len(letters) // 2] * 1.5
+    out: list[str] = []
+    for char, gap in zip(run.chars, run.gaps, strict=True):
+        if gap > word and out and out[-1] != " " and char != " ":
+            out.append(" ")
+        out.append(char)
+    return "".join(out)
+
+
+class Canvas:
+    """Reads one page's content into runs of text. Used once."""
+
+    def __init__(self, pdf: PdfReader, faces: dict[Any, Typeface], room: int) -> None:
+        self.items: list[tuple[Item, int, bool]] = []  # with quadrant and "is hidden"
+        self._pdf = pdf
+        self._faces = faces
+        self._room = room  # characters that may still be read
+        self._characters = 0
+        self._calls = 0
+        self._state = _State()
+        self._stack: list[_State] = []
+        self._tm = self._line = IDENTITY
+        self._run: _Run | None = None
+        self._marks: list[list[str] | None] = []  # ActualText of the open marked contents
+
+    def draw(self, content: ContentStream, resources: DictionaryObject, depth: int = 0) -> None:
+        """Run the operators of a content stream."""
+        fonts = _dictionary(resources.get("/Font"))
+        bottom = len(self._stack)
+        for operands, operator in content.operations:
+            if operator in (b"Tj", b"TJ", b"'", b'"'):
+                self._show_operator(operator, operands)
+            elif operator == b"q":
+                if len(self._stack) < 1000:
+                    self._stack.append(self._state.copy())
+            elif operator == b"Q":
+                if len(self._stack) > bottom:
+                    self._state = self._stack.pop()
+            elif operator == b"cm":
+                if (m := numbers(operands, 6)) is not None:
+                    self._state.ctm = multiply(m, self._state.ctm)  # type: ignore[arg-type]
+            elif operator == b"Tf":
+                self._select(fonts, operands)
+            elif operator == b"Do":
+                self._form(resources, operands, depth)
+            elif operator in (b"BDC", b"BMC"):
+                self._marks.append(self._actual_text(operands, resources) if len(self._marks) < 100 else None)
+            elif operator == b"EMC":
+                if self._marks:
+                    self._marks.pop()
+            else:
+                self._text_operator(operator, operands)
+        del self._stack[bottom:]
+
+    def finish(self) -> list[tuple[Item, int, bool]]:
+        """End the page and give its runs."""
+        self._flush()
+        return self.items
+
+    def _text_operator(self, operator: bytes, operands: list[Any]) -> None:
+        state = self._state
+        if operator == b"BT":
+            self._tm = self._line = IDENTITY
+        elif operator in (b"Td", b"TD"):
+            if (m := numbers(operands, 2)) is not None:
+                if operator == b"TD":
+                    state.leading = -m[1]
+                self._next(m[0], m[1])
+        elif operator == b"Tm":
+            if (m := numbers(operands, 6)) is not None:
+                self._tm = self._line = m  # type: ignore[assignment]
+        elif operator == b"T*":
+            self._next(0.0, -state.leading)
+        elif operator in (b"Tc", b"Tw", b"Tz", b"TL", b"Ts", b"Tr") and (m := numbers(operands, 1)) is not None:
+            value = m[0]
+            if operator == b"Tc":
+                state.char_space = value
+            elif operator == b"Tw":
+                state.word_space = value
+            elif operator == b"Tz":
+                state.scale = value / 100
+            elif operator == b"TL":
+                state.leading = value
+            elif operator == b"Ts":
+                state.rise = value
+            else:
+                state.mode = int(value)
+
+    def _next(self, x: float, y: float) -> None:
+        self._tm = self._line = multiply((1.0, 0.0, 0.0, 1.0, x, y), self._line)
+
+    def _select(self, fonts: DictionaryObject, operands: list[Any]) -> None:
+        if len(operands) < 2 or (m := numbers(operands[1:], 1)) is None:
+            return
+        self._state.size = m[0]
+        raw = fonts.raw_get(operands[0]) if operands[0] in fonts else None
+        key = (raw.idnum, raw.generation) if isinstance(raw, IndirectObject) else id(raw)
+        if key not in self._faces:
+            self._faces[key] = read_font(_dictionary(raw))
+        self._state.face = self._faces[key]
+
+    def _actual_text(self, operands: list[Any], resources: DictionaryObject) -> list[str] | None:
+        if len(operands) < 2:
+            return None
+        properties: Any = operands[1]
+        if isinstance(properties, NameObject):
+            properties = _dictionary(resources.get("/Properties")).get(properties)
+        value = _dictionary(properties).get("/ActualText")
+        if isinstance(value, bytes):
+            value = value.decode("utf-16-be" if value[:2] == b"\xfe\xff" else "latin-1", "replace").lstrip("\ufeff")
+        # LuaLaTeX marks each hyphenated or ligated word; an empty one says that the glyph means nothing.
+        return [str(value)] if isinstance(value, str) and len(value) < 1000 else None
+
+    def _form(self, resources: DictionaryObject, operands: list[Any], depth: int) -> None:
+        self._calls += 1
+        if depth >= FORM_DEPTH or self._calls > FORM_CALLS or not operands:
+            return
+        form = _dictionary(_dictionary(resources.get("/XObject")).get(operands[0]))
+        if form.get("/Subtype") != "/Form":
+            return
+        saved, lines = self._state, (self._tm, self._line)
+        self._state = saved.copy()
+        matrix = numbers(list(form.get("/Matrix", ()) or ()), 6)
+        if matrix is not None:
+            self._state.ctm = multiply(matrix, self._state.ctm)  # type: ignore[arg-type]
+        own = _dictionary(form.get("/Resources")) or resources
+        self.draw(ContentStream(form, self._pdf, "bytes"), own, depth + 1)
+        self._state = saved
+        self._tm, self._line = lines
+
+    def _show_operator(self, operator: bytes, operands: list[Any]) -> None:
+        state = self._state
+        if operator == b'"' and (m := numbers(operands, 2)) is not None:
+            state.word_space, state.char_space = m
+            operands = operands[2:]
+        if operator in (b"'", b'"'):
+            self._next(0.0, -state.leading)
+        if not operands or state.face is None:
+            return
+        pieces = operands[0] if operator == b"TJ" and isinstance(operands[0], ArrayObject) else operands[:1]
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                self._show(piece, state.face)
+            elif isinstance(piece, str) and not isinstance(piece, NameObject):
+                self._show(getattr(piece, "original_bytes", piece.encode("latin-1", "replace")), state.face)
+            elif isinstance(piece, (int, float)):
+                self._advance(-float(piece) / 1000 * state.size * state.scale)
+
+    def _advance(self, distance: float) -> None:
+        if math.isfinite(distance) and abs(distance) < 1e7:
+            self._tm = multiply((1.0, 0.0, 0.0, 1.0, distance, 0.0), self._tm)
+
+    def _show(self, data: bytes, face: Typeface) -> None:
+        state = self._state
+        actual = next((mark for mark in reversed(self._marks) if mark is not None), None)
+        for glyph in face.glyphs(data):
+            self._place(glyph, face, actual)
+            step = glyph.width * state.size + state.char_space + (state.word_space if glyph.code == " " else 0.0)
+            self._advance(step * state.scale)
+
+    def _place(self, glyph: Glyph, face: Typeface, actual: list[str] | None) -> None:
+        """Add one glyph to the run, or begin another."""
+        text = glyph.text
+        if actual is not None:  # the whole replacement stands where its first glyph stands
+            text = clean(actual.pop()) if actual else ""
+        if face.icons or not text:
+            return
+        self._characters += len(text)
+        if self._characters > self._room:
+            raise TooMuchText(self._characters)
+        state = self._state
+        full = multiply(self._tm, state.ctm)
+        along = math.hypot(full[0], full[1])
+        size = abs(state.size) * math.hypot(full[2], full[3])
+        if not size or not along:
+            return
+        rise_x, rise_y = state.rise * full[2], state.rise * full[3]
+        x, y = full[4] + rise_x, full[5] + rise_y
+        if abs(full[1]) <= abs(full[0]):
+            direction, u, v = (0, x, y) if full[0] * state.size > 0 else (2, -x, -y)
+        else:
+            direction, u, v = (1, y, -x) if full[1] * state.size > 0 else (3, -y, x)
+        width = glyph.width * abs(state.size) * abs(state.scale) * along
+        # Mode 3 draws nothing: the text layer of a scan, or words hidden from the reader.
+        hidden = state.mode == 3 or size < SMALLEST
+        run = self._run
+        gap = u - run.end if run else 0.0
+        if (
+            run is None
+            or run.face is not face
+            or run.direction != direction
+            or run.hidden != hidden
+            or abs(run.size - size) > 0.04 * size
+            or abs(run.y - v) > 0.08 * size
+            or gap > RUN * size
+            or u < run.start - 0.05 * size
+            or gap < -0.9 * size
+        ):
+            self._flush()
+            run = self._run = _Run(face, size, u, v, direction, hidden)
+            gap = 0.0
+        if run.chars and gap < -0.2 * size and (whole := compose(run.chars[-1], text)):
+            run.chars[-1] = whole  # an accent drawn over its letter, as TeX's OT1 fonts do
+        elif run.chars and run.chars[-1] == text and abs(u - run.last_x) < 0.12 * size and text != " ":
+            pass  # drawn twice to look bold
+        else:
+            run.chars.append(text)
+            run.gaps.append(gap)
+        run.last_x = u
+        run.end = max(run.end, u + width)
+
+    def _flush(self) -> None:
+        run, self._run = self._run, None
+        if run is None or not (text := _join(run)).strip():
+            return
+        lead = len(text) - len(text.lstrip())
+        start = run.start + (run.end - run.start) * lead / max(1, len(text))
+        kept = text.strip()
+        end = run.end - (run.end - run.start) * (len(text) - lead - len(kept)) / max(1, len(text))
+        item = Item(
+            text=kept,
+            x=start,
+            y=run.y,
+            width=max(0.0, end - start),
+            size=run.size,
+            font=run.face.name,
+            bold=run.face.bold,
+        )
+        self.items.append((item, run.direction, run.hidden))
+
+
+def _dictionary(value: Any) -> DictionaryObject:
+    """The dictionary meant, through a reference; an empty one where a damaged file has something else."""
+    if isinstance(value, IndirectObject):
+        value = value.get_object()
+    return value if isinstance(value, DictionaryObject) else DictionaryObject()
+
+
+def upright(items: list[tuple[Item, int, bool]], width: float, height: float) -> tuple[list[Item], float, float]:
+    """Turn the page so that most of its text reads from left to right; give its items and its size.
+
+    Text in other directions (a year along a timeline) is put below the page, each run a line of its own.
+    Hidden text is left out, except where the page has no other: the text layer of a scan.
+    """
+    shown = [entry for entry in items if not entry[2]]
+    if sum(len(item.text) for item, _, _ in shown) < 20:
+        shown = [entry for entry in items if entry[0].size >= SMALLEST]
+    weight = [0, 0, 0, 0]
+    for item, direction, _ in shown:
+        weight[direction] += len(item.text)
+    main = weight.index(max(weight))
+    if main % 2:
+        width, height = height, width
+    dx, dy = ((0.0, 0.0), (0.0, height), (width, height), (width, 0.0))[main]
+    below = -20.0
+    out: list[Item] = []
+    for item, direction, _ in shown:
+        if direction == main:
+            out.append(_moved(item, item.x + dx, item.y + dy))
+        else:
+            out.append(_moved(item, 0.0, below))
+            below -= 3 * item.size
+    return out, width, height
+
+
+def _moved(item: Item, x: float, y: float) -> Item:
+    return Item(
+        text=item.text, x=x, y=y, width=item.width, size=item.size, font=item.font, bold=item.bold
+    )
+
+
+def references(page: DictionaryObject) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """The URIs that a page links to, with their rectangles in the page's own space."""
+    annotations = page.get("/Annots")
+    annotations = annotations.get_object() if annotations is not None else None
+    if not isinstance(annotations, ArrayObject):
+        return
+    for raw in annotations[:500]:
+        annotation = _dictionary(raw)
+        uri = _dictionary(annotation.get("/A")).get("/URI")
+        rect = annotation.get("/Rect")
+        rect = rect.get_object() if rect is not None else None
+        place = numbers(list(rect), 4) if isinstance(rect, ArrayObject) else None
+        if isinstance(uri, bytes):
+            uri = uri.decode("utf-8", "replace")
+        if isinstance(uri, str) and uri and place is not None and len(uri) < 2000:
+            yield clean(uri).strip(), place

@@ -1,0 +1,136 @@
+"""The life of a job: states x events, as one total table. Pure.
+
+`step` decides the next state; `conclude` decides how an attempt ended once no process of it is left. Nothing here
+knows of processes, sockets or files: what has to be done is named as an `Action`, and the registry's owner does it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from annul_client.wire import FINAL_STATES, CancelOutcome, State
+
+
+class Event(StrEnum):
+    """What can happen to a job."""
+
+    ADMITTED = "admitted"  # the scheduler gave it a slot
+    RUNNING = "running"  # its process reached the job's first line
+    CANCEL = "cancel"  # somebody asked for it to be cancelled
+    TIMEOUT = "timeout"  # its time is up
+    SHUTDOWN = "shutdown"  # the daemon stops
+    GONE = "gone"  # no process of the attempt is left
+
+
+class Action(StrEnum):
+    """What has to be done, once the new state is durable."""
+
+    NOTHING = "nothing"
+    LAUNCH = "launch"  # make the process of the next attempt
+    STOP = "stop"  # begin the ladder, or let a stronger reason or a shorter grace take over one that runs
+    CONCLUDE = "conclude"  # the attempt is over: `conclude` tells the state
+
+
+class StopKind(StrEnum):
+    """Why a job is being stopped; the first is the strongest."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+
+    def outranks(self, other: StopKind) -> bool:
+        order = list(StopKind)
+        return order.index(self) < order.index(other)
+
+
+class Verdict(StrEnum):
+    """How the job itself ended, by the outcome it wrote."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # the cancel came out of its function
+    NONE = "none"  # it wrote none: crashed, killed, or never began
+
+
+Q, S, R, X = State.QUEUED, State.STARTING, State.RUNNING, State.CANCELLING
+E, A = Event, Action
+
+# Invariant: `cancelling` is entered by a user's cancel only and left for `cancelled` only (C2, C3). A time-out and a
+# shutdown run the same ladder with the state as it was; their kind is in the cancel record.
+_LIVE: dict[tuple[State, Event], tuple[State, Action]] = {
+    (Q, E.ADMITTED): (S, A.LAUNCH),
+    (Q, E.RUNNING): (Q, A.NOTHING),
+    (Q, E.CANCEL): (State.CANCELLED, A.NOTHING),
+    (Q, E.TIMEOUT): (Q, A.NOTHING),
+    (Q, E.SHUTDOWN): (Q, A.NOTHING),
+    (Q, E.GONE): (Q, A.NOTHING),
+    (S, E.ADMITTED): (S, A.NOTHING),
+    (S, E.RUNNING): (R, A.NOTHING),
+    (S, E.CANCEL): (X, A.STOP),
+    (S, E.TIMEOUT): (S, A.STOP),
+    (S, E.SHUTDOWN): (S, A.STOP),
+    (S, E.GONE): (S, A.CONCLUDE),
+    (R, E.ADMITTED): (R, A.NOTHING),
+    (R, E.RUNNING): (R, A.NOTHING),
+    (R, E.CANCEL): (X, A.STOP),
+    (R, E.TIMEOUT): (R, A.STOP),
+    (R, E.SHUTDOWN): (R, A.STOP),
+    (R, E.GONE): (R, A.CONCLUDE),
+    (X, E.ADMITTED): (X, A.NOTHING),
+    (X, E.RUNNING): (X, A.NOTHING),
+    (X, E.CANCEL): (X, A.STOP),
+    (X, E.TIMEOUT): (X, A.NOTHING),
+    (X, E.SHUTDOWN): (X, A.NOTHING),
+    (X, E.GONE): (X, A.CONCLUDE),
+}
+
+TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
+    **_LIVE,
+    # What is final stays as it is, whatever still arrives.
+    **{(state, event): (state, A.NOTHING) for state in FINAL_STATES for event in Event},
+}
+
+
+def step(state: State, event: Event) -> tuple[State, Action]:
+    """The next state and what to do. Total: every pair is decided."""
+    return TABLE[state, event]
+
+
+def answer_to_cancel(before: State) -> CancelOutcome:
+    """What a cancel is answered, by the state it found (C5)."""
+    if before is State.QUEUED:
+        return CancelOutcome.CANCELLED_BEFORE_START
+    return CancelOutcome.ALREADY_FINAL if before in FINAL_STATES else CancelOutcome.CANCELLING
+
+
+class Conclusion(msgspec.Struct, frozen=True):
+    """How an attempt ended."""
+
+    state: State  # QUEUED: another attempt follows
+    publish: bool = False  # its staged outputs become the user's
+    code: str = ""  # of the error, where annul and not the job gives it
+    late_result: bool = False  # it had a result, which does not count any more
+
+
+def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool) -> Conclusion:
+    """How an attempt ended whose last process is gone.
+
+    `stop`: the strongest reason it was being stopped for, None where it ended by itself. `queue_again`: what the
+    type says of a shutdown.
+    """
+    late = verdict is Verdict.COMPLETED
+    if stop is StopKind.CANCEL:
+        return Conclusion(State.CANCELLED, late_result=late)
+    if stop is StopKind.TIMEOUT:
+        return Conclusion(State.FAILED, code="timeout", late_result=late)
+    if verdict is Verdict.COMPLETED:
+        return Conclusion(State.COMPLETED, publish=True)
+    if verdict is Verdict.FAILED:
+        return Conclusion(State.FAILED)
+    if stop is StopKind.SHUTDOWN:
+        return Conclusion(State.QUEUED if queue_again else State.CANCELLED)
+    if verdict is Verdict.CANCELLED:
+        return Conclusion(State.FAILED, code="terminated")  # a SIGTERM that annul did not send
+    return Conclusion(State.FAILED, code="crashed")

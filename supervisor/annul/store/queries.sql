@@ -1,0 +1,64 @@
+-- name: insert_job
+INSERT INTO job (seq, id, request, type, user, key, digest, title, labels, priority, params, timeout_s, not_before,
+                 submitted_by, state, attempt, events, created_at, started_at, finished_at, progress, result, files,
+                 published, error, cancel)
+VALUES (:seq, :id, :request, :type, :user, :key, :digest, :title, :labels, :priority, :params, :timeout_s,
+        :not_before, :submitted_by, :state, :attempt, :events, :created_at, :started_at, :finished_at, :progress,
+        :result, :files, :published, :error, :cancel);
+
+-- A final state is written once: the guard makes it a compare-and-set.
+-- name: update_job
+UPDATE job SET state = :state, attempt = :attempt, events = :events, started_at = :started_at,
+               finished_at = :finished_at, progress = :progress, result = :result, files = :files,
+               published = :published, error = :error, cancel = :cancel
+WHERE id = :id AND state NOT IN ('completed', 'failed', 'cancelled');
+
+-- name: set_published
+UPDATE job SET published = 1 WHERE id = :id;
+
+-- name: job_by_id
+SELECT * FROM job WHERE id = :id;
+
+-- name: job_by_key
+SELECT * FROM job WHERE user = :user AND key = :key;
+
+-- name: job_by_request
+SELECT * FROM job WHERE request = :request;
+
+-- name: unfinished
+SELECT * FROM job WHERE state NOT IN ('completed', 'failed', 'cancelled') AND state <> 'queued' ORDER BY seq;
+
+-- name: queued
+SELECT seq, id, user, type, priority, not_before FROM job WHERE state = 'queued' ORDER BY seq;
+
+-- name: unpublished
+SELECT * FROM job WHERE published = 0 ORDER BY seq;
+
+-- name: known
+SELECT 1 FROM job WHERE id = :id;
+
+-- name: last_job
+SELECT coalesce(max(seq), 0) FROM job;
+
+-- name: insert_attempt
+INSERT OR REPLACE INTO attempt (job_id, number, boot_id, pid, start_time)
+VALUES (:job_id, :number, :boot_id, :pid, :start_time);
+
+-- name: attempt
+SELECT boot_id, pid, start_time FROM attempt WHERE job_id = :job_id AND number = :number;
+
+-- name: insert_event
+INSERT INTO event (seq, job_id, body) VALUES (:seq, :job_id, :body);
+
+-- name: event_bounds
+SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM event;
+
+-- name: events_since
+SELECT body FROM event WHERE seq > :since ORDER BY seq LIMIT :limit;
+
+-- name: events_of_job_since
+SELECT body FROM event WHERE job_id = :job_id AND seq > :since ORDER BY seq LIMIT :limit;
+
+-- The newest entry is never removed: the next sequence number is counted from it.
+-- name: trim_events
+DELETE FROM event WHERE seq <= :upto AND seq < (SELECT max(seq) FROM event);

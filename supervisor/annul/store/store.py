@@ -1,0 +1,210 @@
+"""SQLite (WAL, synchronous FULL), with migrations and one transaction for all that a turn of the loop writes.
+
+Owned by the loop thread. The busy time-out is 0: a store that is locked by somebody else must not hold up a cancel
+(C10); the loop retries at a deadline. Every SQLite error comes out as `StoreError`, with what was being done.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from annul.errors import StartError, StoreError
+from annul.scheduling import Entry
+from annul.store.record import JobRecord, from_row, to_row
+from annul_client.wire import State
+
+
+def _queries() -> dict[str, str]:
+    text = resources.files("annul.store").joinpath("queries.sql").read_text()
+    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
+    return {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def migrations() -> list[str]:
+    """The SQL of each migration, in order; the schema's version is how many have been applied."""
+    folder = resources.files("annul.store").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [folder.joinpath(name).read_text() for name in names]
+
+
+class Store:
+    """The daemon's database."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, or make it, and bring its schema up to date.
+
+        Raises StartError where it is newer than this program, damaged, or cannot be opened; it is then not touched.
+        """
+        self.path = path
+        self._queries = _queries()
+        self._open = False  # whether a transaction is
+        try:
+            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+            self._db.row_factory = sqlite3.Row
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            raise StartError(
+                f"cannot open the store {path}: {error}. It was not changed. If another program has it open, stop "
+                "that one; if it is damaged, restore a backup or move it away to start with an empty one."
+            ) from error
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        steps = migrations()
+        if version > len(steps):
+            raise StartError(
+                f"the store {self.path} has schema {version}, this annul knows up to {len(steps)}: it was written "
+                "by a newer annul. Install that version again; the store was not touched."
+            )
+        (damage,) = self._db.execute("PRAGMA quick_check(1)").fetchone() if version else ("ok",)
+        if damage != "ok":
+            raise StartError(
+                f"the store {self.path} is damaged ({damage}). It was not changed: restore a backup, or move it "
+                "away to start with an empty one."
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        for number, sql in enumerate(steps[version:], start=version + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- the turn's transaction ---------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make the turn's writes durable. Raises StoreError; then nothing of them was written."""
+        if not self._open:
+            return
+        with self._doing("committing to"):
+            self._db.execute("COMMIT")
+            self._open = False
+
+    def rollback(self) -> None:
+        """Forget the turn's writes. Never raises: SQLite may have rolled back by itself already."""
+        self._open = False
+        try:
+            self._db.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass  # "no transaction is active": what was wanted
+
+    def _write(self, name: str, values: dict[str, Any]) -> int:
+        with self._doing("writing to"):
+            if not self._open:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._open = True
+            return self._db.execute(self._queries[name], values).rowcount
+
+    def _read(self, name: str, values: dict[str, Any] | None = None) -> list[sqlite3.Row]:
+        with self._doing("reading from"):
+            return self._db.execute(self._queries[name], values or {}).fetchall()
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{what} the store {self.path}: {error}") from error
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def insert(self, record: JobRecord) -> None:
+        self._write("insert_job", to_row(record))
+
+    def update(self, record: JobRecord) -> None:
+        """Write a job's new facts. Raises StoreError where it was final already: that is never overwritten."""
+        if self._write("update_job", to_row(record)) != 1:
+            raise StoreError(f"job {record.id} is final already (or gone); it cannot become {record.state}")
+
+    def set_published(self, job_id: str) -> None:
+        self._write("set_published", {"id": job_id})
+
+    def job(self, job_id: str) -> JobRecord | None:
+        return self._one("job_by_id", id=job_id)
+
+    def job_by_key(self, user: str, key: str) -> JobRecord | None:
+        return self._one("job_by_key", user=user, key=key)
+
+    def job_by_request(self, request: str) -> JobRecord | None:
+        return self._one("job_by_request", request=request)
+
+    def knows(self, job_id: str) -> bool:
+        return bool(self._read("known", {"id": job_id}))
+
+    def unfinished(self) -> list[JobRecord]:
+        """Jobs that hold a slot, as far as the store knows."""
+        return [from_row(row) for row in self._read("unfinished")]
+
+    def unpublished(self) -> list[JobRecord]:
+        """Completed jobs whose outputs may not all have been renamed into place yet."""
+        return [from_row(row) for row in self._read("unpublished")]
+
+    def queued(self) -> list[Entry]:
+        return [Entry(**dict(row)) for row in self._read("queued")]
+
+    def last_job(self) -> int:
+        return int(self._read("last_job")[0][0])
+
+    def list(
+        self, *, user: str | None, state: State | None, type_: str | None, label: dict[str, str], limit: int
+    ) -> list[JobRecord]:
+        """Jobs that match, newest first."""
+        where, values = ["1"], dict[str, Any](limit=limit)
+        for column, value in (("user", user), ("state", state), ("type", type_)):
+            if value is not None:
+                where.append(f"{column} = :{column}")
+                values[column] = str(value)
+        for number, (name, value) in enumerate(label.items()):
+            # A JSON path would need the name quoted; json_each compares it as data.
+            where.append(
+                f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE key = :key{number} AND value = :value{number})"
+            )
+            values[f"key{number}"], values[f"value{number}"] = name, value
+        sql = f"SELECT * FROM job WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT :limit"  # noqa: S608 (names only)
+        with self._doing("reading from"):
+            return [from_row(row) for row in self._db.execute(sql, values)]
+
+    def _one(self, query: str, **values: str) -> JobRecord | None:
+        rows = self._read(query, values)
+        return from_row(rows[0]) if rows else None
+
+    # --- attempts -----------------------------------------------------------------------------------------------
+
+    def insert_attempt(self, job_id: str, number: int, boot_id: str, pid: int, start_time: int) -> None:
+        self._write(
+            "insert_attempt",
+            {"job_id": job_id, "number": number, "boot_id": boot_id, "pid": pid, "start_time": start_time},
+        )
+
+    def attempt(self, job_id: str, number: int) -> tuple[str, int, int] | None:
+        """(boot id, pid, start time) of an attempt's leader, where it was recorded."""
+        rows = self._read("attempt", {"job_id": job_id, "number": number})
+        return (rows[0]["boot_id"], rows[0]["pid"], rows[0]["start_time"]) if rows else None
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    def insert_event(self, seq: int, job_id: str, body: bytes) -> None:
+        self._write("insert_event", {"seq": seq, "job_id": job_id, "body": body})
+
+    def event_bounds(self) -> tuple[int, int]:
+        """(oldest kept, newest) sequence number; (0, 0) where there was none yet."""
+        row = self._read("event_bounds")[0]
+        return int(row[0]), int(row[1])
+
+    def events_since(self, since: int, job_id: str | None, limit: int) -> list[bytes]:
+        if job_id is None:
+            rows = self._read("events_since", {"since": since, "limit": limit})
+        else:
+            rows = self._read("events_of_job_since", {"since": since, "job_id": job_id, "limit": limit})
+        return [row["body"] for row in rows]
+
+    def trim_events(self, upto: int) -> None:
+        """Forget events up to a sequence number."""
+        self._write("trim_events", {"upto": upto})
