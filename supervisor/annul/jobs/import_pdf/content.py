@@ -22,7 +22,7 @@ Matrix = tuple[float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 # In ems. A gap wider than WORD is a space; wider than RUN, another run (a column, a tab stop).
-WORD = 0.16
+WORD = 0.13
 RUN = 1.0
 SMALLEST = 2.5  # points; nobody reads smaller print: it is there for machines
 FORM_DEPTH = 12
@@ -101,7 +101,7 @@ class _Run:
 
 def _join(run: _Run) -> str:
     """The run's text: a space where the gap is a word's, letter-spaced capitals as words."""
-    word = WORD * run.size
+    word = min(WORD, 0.55 * run.face.space) * run.size
     solid = [gap for char, gap in zip(run.chars[1:], run.gaps[1:], strict=True) if char != " "]
     letters = [gap for gap in solid if gap > word]
     if len(run.chars) > 3 and len(letters) > 0.6 * len(solid):
@@ -216,8 +216,9 @@ class Canvas:
         value = _dictionary(properties).get("/ActualText")
         if isinstance(value, bytes):
             value = value.decode("utf-16-be" if value[:2] == b"\xfe\xff" else "latin-1", "replace").lstrip("\ufeff")
-        # LuaLaTeX marks each hyphenated or ligated word; an empty one says that the glyph means nothing.
-        return [str(value)] if isinstance(value, str) and len(value) < 1000 else None
+        # A short one is a ligature, an accent or a hyphen that the glyphs do not tell. A long one is said of an icon
+        # and the words beside it, and is not what a person reads there.
+        return [str(value)] if isinstance(value, str) and len(value) <= 4 else None
 
     def _form(self, resources: DictionaryObject, operands: list[Any], depth: int) -> None:
         self._calls += 1
@@ -315,7 +316,7 @@ class Canvas:
             run.chars.append(text)
             run.gaps.append(gap)
         run.last_x = u
-        run.end = max(run.end, u + width)
+        run.end = max(run.end, u + width + state.char_space * state.scale * along)
 
     def _flush(self) -> None:
         run, self._run = self._run, None

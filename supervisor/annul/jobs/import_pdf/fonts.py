@@ -10,6 +10,7 @@ import unicodedata
 from typing import Any
 
 import msgspec
+from pypdf._codecs.adobe_glyphs import adobe_glyphs
 from pypdf.generic import DictionaryObject
 from pypdf.generic._font import Font
 
@@ -20,12 +21,12 @@ ICONS = re.compile(r"awesome|icon|marvosym|wingding|webding|material|glyphicon|a
 COMPATIBLE = re.compile("[\ufb00-\ufdff\ufe70-\ufeff\uff01-\uff5e\u2126\u212b\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3]")
 # Control characters, lone surrogates, non-characters, private use (icons), invisible marks of direction and width.
 DROPPED = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
     "\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffc\ufffe\uffff\U000f0000-\U0010ffff]"
 )
 SPACES = re.compile("[\t\r\n\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
-GLYPH_NAME = re.compile(r"/([A-Za-z]{1,3}(?:_[A-Za-z]{1,3})+|f[fijlt]{1,3})(?:\.\w+)?")
-OTHER_NAME = re.compile(r"/[A-Za-z]{2,}[\w.]*")
+GLYPH_NAME = re.compile(r"/[A-Za-z][\w]*(?:\.\w+)*")
+LIGATURES = {"ff", "fi", "fl", "ffi", "ffl", "ft", "fft", "tt", "ti", "tti", "Th", "fj", "ffj"}
 # Spacing accents that TeX draws over (or under) the letter, as combining ones.
 ACCENTS = {
     "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "^": "\u0302", "¨": "\u0308", "¸": "\u0327", "˜": "\u0303",
@@ -50,6 +51,7 @@ class Typeface(msgspec.Struct):
     icons: bool  # a font of pictures: its letters are not text
     font: Font | None  # None where the file does not define it
     scale: float  # ems per unit of width
+    space: float  # ems; the width of a space, or about
     known: dict[str, Glyph] = {}  # by raw character, filled as they come
 
     def glyphs(self, data: bytes) -> list[Glyph]:
@@ -94,11 +96,11 @@ def read(resource: DictionaryObject) -> Typeface:
     Raises pypdf's errors for a map or a table of widths beyond its limits.
     """
     if not resource:
-        return Typeface("", False, False, None, 0.001)
+        return Typeface("", False, False, None, 0.001, 0.25)
     try:
         font = Font.from_font_resource(resource)
     except (AttributeError, TypeError, KeyError, ValueError):  # a damaged resource: plain codes are the best guess
-        return Typeface("", False, False, None, 0.001)
+        return Typeface("", False, False, None, 0.001, 0.25)
     name = font.name.partition("+")[2] or font.name
     scale = 0.001
     if font.sub_type == "Type3":
@@ -107,9 +109,11 @@ def read(resource: DictionaryObject) -> Typeface:
             scale = abs(float(matrix[0])) or 0.001
         except (TypeError, ValueError, IndexError):
             pass  # no usable matrix: the usual one
+    space = float(font.space_width) * scale if isinstance(font.space_width, (int, float)) else 0.25
+    space = space if 0.15 <= space <= 0.6 else 0.25
     weight = font.font_descriptor.weight if hasattr(font.font_descriptor, "weight") else 0
     heavy = isinstance(weight, (int, float)) and weight >= 600
-    return Typeface(name, heavy or bool(BOLD.search(name)), bool(ICONS.search(name)), font, scale)
+    return Typeface(name, heavy or bool(BOLD.search(name)), bool(ICONS.search(name)), font, scale, space)
 
 
 def clean(text: str) -> str:
@@ -117,11 +121,12 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable() and not text.startswith("/"):
         return text
     if len(text) > 1 and text[0] == "/":  # a glyph's name for want of its meaning
-        if match := GLYPH_NAME.fullmatch(text):
-            return match[1].replace("_", "")
-        if OTHER_NAME.fullmatch(text):
-            return ""
-    text = SPACES.sub(" ", text)
+        if GLYPH_NAME.fullmatch(text):
+            # "/S.sc" is a small capital S, "/four.oldstyle" a 4, "/f_i" the letters f and i; others draw pictures.
+            parts = text[1:].partition(".")[0].split("_")
+            return "".join(adobe_glyphs.get("/" + part, part if part in LIGATURES else "") for part in parts)
+    # LuaLaTeX maps the hyphen's glyph to the soft hyphen.
+    text = SPACES.sub(" ", text).replace("\xad", "-")
     text = DROPPED.sub("", text)
     if COMPATIBLE.search(text):
         text = COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)

@@ -60,8 +60,10 @@ def read(
             "out_of_memory",
             f"reading {path.name} took more memory than a job may have. Print it to a new PDF and import that.",
         ) from error
-    except (FileNotDecryptedError, DependencyError) as error:
+    except FileNotDecryptedError as error:
         raise _encrypted(path, str(error)) from error
+    except DependencyError as error:
+        raise _encrypted(path, f"with a method that needs another Python package: {error}") from error
     except LimitReachedError as error:
         raise JobError(
             "too_large",
@@ -170,8 +172,7 @@ def _read(
 def _page(
     pdf: PdfReader, source: Any, number: int, faces: dict[Any, Typeface], room: int
 ) -> tuple[Page, list[Link]]:
-    box = source.mediabox
-    left, bottom, width, height = float(box.left), float(box.bottom), float(box.width), float(box.height)
+    left, bottom, width, height = _box(source)
     canvas = Canvas(pdf, faces, room)
     contents = source.get("/Contents")
     resources = source.get("/Resources")
@@ -195,6 +196,15 @@ def _page(
         for uri, (x0, y0, x1, y1) in references(source)
     ]
     return Page(number=number, width=width, height=height, items=items, text=text), links
+
+
+def _box(source: Any) -> tuple[float, float, float, float]:
+    """The page's left, bottom, width and height; Letter where a damaged file does not say."""
+    try:
+        box = source.mediabox
+        return float(box.left), float(box.bottom), float(box.width), float(box.height)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return 0.0, 0.0, 612.0, 792.0
 
 
 def _meta(pdf: PdfReader) -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""Columns of a page: where it is split by a gutter, so that text is read as a person reads it.
+
+A gutter is a vertical strip that no segment crosses over a band of the page. Rows of "title ..... date" have such
+strips too, but there each segment on one side has its partner on the same baseline on the other; real columns have
+baselines, or headings, of their own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from annul.jobs.import_pdf.document import Item
+from annul.jobs.import_pdf.headings import field_of
+from annul.jobs.import_pdf.lines import Line, Segment, segments
+
+MOST_SEGMENTS = 1_500  # beyond, a page is no CV's: read it row by row
+NARROWEST = 5.0  # points of a gutter
+DATE = re.compile(r"\b(?:19|20)\d\d\b|\d\d?/\d{2,4}|present|today|heute|actuel|aujourd", re.IGNORECASE)
+
+Region = tuple[list[Segment], int]  # its segments; 0 for the whole width, else the column
+
+
+def arrange(items: list[Item], page: int, width: float) -> list[Line]:
+    """A page's lines in reading order. `page` is its number, `width` its width in points."""
+    found = segments(items)
+    regions = _split(found, 0, 0) if len(found) <= MOST_SEGMENTS else [(found, 0)]
+    lines: list[Line] = []
+    for inside, column in regions:
+        lines += _lines(inside, page, column, width)
+    return lines
+
+
+def _lines(inside: list[Segment], page: int, column: int, width: float) -> list[Line]:
+    left = min((segment.x0 for segment in inside), default=width)
+    lines: list[Line] = []
+    for segment in sorted(inside, key=lambda segment: (-segment.y, segment.x0)):
+        if lines and abs(lines[-1].y - segment.y) < 0.34 * min(lines[-1].size, segment.size):
+            lines[-1].parts.append(segment)
+            lines[-1].parts.sort(key=lambda part: part.x0)
+        else:
+            gap = lines[-1].y - segment.y if lines else 0.0
+            lines.append(Line(parts=[segment], page=page, column=column, left=left, gap=gap))
+    return lines
+
+
+def _split(inside: list[Segment], column: int, depth: int) -> list[Region]:
+    """The regions of a part of a page, in reading order."""
+    best = _gutter(inside) if depth < 4 and len(inside) >= 8 else None
+    if best is None:
+        return [(inside, column)] if inside else []
+    x, top, bottom = best
+    above = [segment for segment in inside if segment.y >= top]
+    below = [segment for segment in inside if segment.y <= bottom]
+    band = [segment for segment in inside if bottom < segment.y < top]
+    left = [segment for segment in band if _middle(segment) < x]
+    right = [segment for segment in band if _middle(segment) >= x]
+    return [
+        *_split(above, column, depth + 1),
+        *_split(left, 2 * column + 1, depth + 1),
+        *_split(right, 2 * column + 2, depth + 1),
+        *_split(below, column, depth + 1),
+    ]
+
+
+def _middle(segment: Segment) -> float:
+    return (segment.x0 + segment.x1) / 2
+
+
+def _gutter(inside: list[Segment]) -> tuple[float, float, float] | None:
+    """The best gutter: its x, and the baselines that bound its band above and below (exclusive)."""
+    best: tuple[float, float, float] | None = None
+    best_score = 0.0
+    starts = sorted({round(segment.x0) for segment in inside})
+    for start in starts[1:]:
+        x = start - NARROWEST / 2
+        crossing = sorted((segment.y for segment in inside if segment.x0 < x - 1 and segment.x1 > x + 1), reverse=True)
+        if len(crossing) > 0.5 * len(inside):
+            continue
+        edges = [float("inf"), *crossing, float("-inf")]
+        for top, bottom in zip(edges, edges[1:], strict=False):
+            band = [segment for segment in inside if bottom < segment.y < top]
+            if len(band) < 8:
+                continue
+            left = [segment for segment in band if _middle(segment) < x]
+            right = [segment for segment in band if _middle(segment) >= x]
+            score = _score(left, right)
+            if score > best_score:
+                best, best_score = (x, top, bottom), score
+    return best
+
+
+def _score(left: list[Segment], right: list[Segment]) -> float:
+    """How surely these are two columns, more for longer ones; 0.0 if they are not."""
+    if len(left) < 3 or len(right) < 3:
+        return 0.0
+    gutter = min(segment.x0 for segment in right) - max(segment.x1 for segment in left)
+    if gutter < NARROWEST:
+        return 0.0
+    few, many = (left, right) if len(left) <= len(right) else (right, left)
+    heads_few = sum(field_of(segment.text) is not None for segment in few)
+    heads_many = sum(field_of(segment.text) is not None for segment in many)
+    baselines = [segment.y for segment in many]
+    aligned = sum(any(abs(segment.y - y) < 0.25 * segment.size for y in baselines) for segment in few) / len(few)
+    dates = max(
+        sum(bool(DATE.search(segment.text)) and len(segment.text) < 40 for segment in side) / len(side)
+        for side in (left, right)
+    )
+    extent = min(
+        max(segment.y for segment in side) - min(segment.y for segment in side) for side in (left, right)
+    )
+    size = len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1
+    if heads_few and heads_many:
+        # Headings that stand beside another side's heading, or that have lines of their own below them.
+        return size * 2
+    if dates > 0.45 or extent < 60:
+        return 0.0
+    if heads_few >= 2 and heads_few > 0.5 * len(few):
+        return 0.0  # headings hung in the margin
+    if aligned > 0.6:
+        return 0.0
+    return size

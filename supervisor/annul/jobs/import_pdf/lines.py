@@ -1,0 +1,144 @@
+"""Runs of text to segments (words that stand together) and lines (segments on one baseline)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from annul.jobs.import_pdf.content import WORD
+from annul.jobs.import_pdf.document import Item
+from annul.jobs.import_pdf.headings import field_of
+
+BULLETS = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙·–—-*◆◇▶→»›⇒∗⋄◾‐"
+# What a lone character must be to count as a bullet at a line's start without a gap after it.
+SURE = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙◆◇▶◾⋄∗"
+
+
+class Segment(msgspec.Struct):
+    """Words that stand together on one baseline."""
+
+    text: str
+    x0: float
+    x1: float
+    y: float
+    size: float  # of most of its letters
+    bold: bool  # most of its letters
+    font: str
+    head: str = ""  # the font of its first letters
+    head_bold: bool = False
+    lead: str = ""  # its beginning, where that is in another font than the rest
+    bullet: bool = False
+
+
+class Line(msgspec.Struct):
+    """The segments on one baseline of one column."""
+
+    parts: list[Segment]
+    page: int
+    column: int  # 0: the whole width; 1, 2, ...: columns from the left
+    left: float  # the column's left edge
+    gap: float = 0.0  # baseline to baseline from the line above in the column; 0.0 for the first
+
+    @property
+    def text(self) -> str:
+        """The whole line, segments apart by three spaces."""
+        return ("• " if self.bullet else "") + "   ".join(part.text for part in self.parts)
+
+    @property
+    def bullet(self) -> bool:
+        """It starts a list item."""
+        return self.parts[0].bullet
+
+    @property
+    def x0(self) -> float:
+        return self.parts[0].x0
+
+    @property
+    def x1(self) -> float:
+        return self.parts[-1].x1
+
+    @property
+    def y(self) -> float:
+        return self.parts[0].y
+
+    @property
+    def size(self) -> float:
+        return max(part.size for part in self.parts)
+
+    @property
+    def bold(self) -> bool:
+        return self.parts[0].bold
+
+
+def segments(items: list[Item]) -> list[Segment]:
+    """Items to segments, from the top down, each row from the left."""
+    found: list[Segment] = []
+    for row in rows(items):
+        group: list[Item] = []
+        end = 0.0
+        for item in row:
+            # A gap of more than an em is never a space between words, except after a bullet.
+            wide = item.x - end > 1.05 * max(item.size, group[-1].size) if group else False
+            if group and (wide or _ends_heading(group, item)) and not _is_bullet(group):
+                found.append(_segment(group))
+                group = []
+            end = max(end, item.x + item.width) if group else item.x + item.width
+            group.append(item)
+        if group:
+            found.append(_segment(group))
+    return [segment for segment in found if segment.text]
+
+
+def rows(items: list[Item]) -> list[list[Item]]:
+    """Items grouped by baseline, from the top; a superscript belongs to its line."""
+    ordered = sorted(items, key=lambda item: (-item.y, item.x))
+    grouped: list[list[Item]] = []
+    for item in ordered:
+        if grouped:
+            base = max(grouped[-1], key=lambda other: other.size)
+            if abs(base.y - item.y) < 0.34 * min(base.size, item.size * 1.6):
+                grouped[-1].append(item)
+                continue
+        grouped.append([item])
+    return [sorted(row, key=lambda item: item.x) for row in grouped]
+
+
+def _ends_heading(group: list[Item], item: Item) -> bool:
+    """A heading of its own font stands close before the text of its section."""
+    if len(group) > 4 or (item.font == group[-1].font and abs(item.size - group[-1].size) < 0.6):
+        return False
+    return item.text[:1].isalnum() and field_of(" ".join(other.text for other in group)) is not None
+
+
+def _is_bullet(group: list[Item]) -> bool:
+    return len(group) == 1 and len(group[0].text) == 1 and group[0].text in BULLETS
+
+
+def _segment(group: list[Item]) -> Segment:
+    bullet = False
+    if len(group) > 1 and _is_bullet(group[:1]):
+        bullet, group = True, group[1:]
+    text = ""
+    lead = ""
+    end = group[0].x
+    heavy = light = 0
+    mixed = False
+    for item in group:
+        gap = item.x - end
+        if text and gap > WORD * min(item.size, group[0].size) * 0.9 and not text.endswith(" "):
+            text += " "
+        if text and not mixed and (item.font != group[0].font or abs(item.size - group[0].size) > 0.6):
+            lead, mixed = text.strip(), any(char.isalnum() for char in text)
+        text += item.text
+        letters = sum(char.isalnum() for char in item.text)
+        heavy += letters if item.bold else 0
+        light += 0 if item.bold else letters
+        end = max(end, item.x + item.width)
+    text = " ".join(text.split())
+    if len(text) > 1 and (text[0] in SURE or (text[0] in BULLETS and text[1] == " ")):
+        bullet, text = True, text[1:].strip()
+        lead = lead.lstrip(BULLETS + " ")
+    main = max(group, key=lambda item: len(item.text))
+    return Segment(
+        text=text, x0=group[0].x, x1=end, y=main.y, size=main.size, bold=heavy > light, font=main.font,
+        head=group[0].font, head_bold=group[0].bold, lead=lead if mixed else "", bullet=bullet,
+    )  # fmt: skip
