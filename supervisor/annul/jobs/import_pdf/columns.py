@@ -97,25 +97,24 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     if gutter < NARROWEST:
         return 0.0
     few, many = (left, right) if len(left) <= len(right) else (right, left)
-    heads_few = sum(field_of(segment.text) is not None for segment in few)
-    heads_many = sum(field_of(segment.text) is not None for segment in many)
-    baselines = [segment.y for segment in many]
-    aligned = sum(any(abs(segment.y - y) < 0.25 * segment.size for y in baselines) for segment in few) / len(few)
+    heads = [sum(field_of(segment.text) is not None for segment in side) for side in (left, right)]
+    if any(count >= 2 and count > 0.5 * len(side) for count, side in zip(heads, (left, right), strict=True)):
+        return 0.0  # headings hung in the margin
+    aligned = max(_aligned(left, right), _aligned(right, left))
+    size = len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1
+    if all(heads):
+        return size * 2 if aligned < 0.95 else 0.0
     dates = max(
         sum(bool(DATE.search(segment.text)) and len(segment.text) < 40 for segment in side) / len(side)
         for side in (left, right)
     )
-    extent = min(
-        max(segment.y for segment in side) - min(segment.y for segment in side) for side in (left, right)
-    )
-    size = len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1
-    if heads_few and heads_many:
-        # Headings that stand beside another side's heading, or that have lines of their own below them.
-        return size * 2
-    if dates > 0.45 or extent < 60:
-        return 0.0
-    if heads_few >= 2 and heads_few > 0.5 * len(few):
-        return 0.0  # headings hung in the margin
-    if aligned > 0.6:
+    extent = min(max(segment.y for segment in side) - min(segment.y for segment in side) for side in (left, right))
+    if dates > 0.45 or extent < 60 or aligned > (0.45 if any(heads) else 0.7) or len(few) < 5:
         return 0.0
     return size
+
+
+def _aligned(side: list[Segment], other: list[Segment]) -> float:
+    """The share of a side's segments that have a partner on their baseline on the other."""
+    baselines = [segment.y for segment in other]
+    return sum(any(abs(segment.y - y) < 0.15 * segment.size for y in baselines) for segment in side) / len(side)

@@ -15,7 +15,7 @@ from pypdf import PdfReader
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, IndirectObject, NameObject
 
 from annul.jobs.import_pdf.document import Item
-from annul.jobs.import_pdf.fonts import Glyph, Typeface, clean, compose
+from annul.jobs.import_pdf.fonts import Glyph, Typeface, clean, compose, tell_apart
 from annul.jobs.import_pdf.fonts import read as read_font
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -86,15 +86,17 @@ class _State:
 class _Run:
     """The run being written: glyphs of one face and size on one baseline. Owned by one `Canvas`."""
 
-    __slots__ = ("chars", "direction", "end", "face", "gaps", "hidden", "last_x", "size", "start", "y")
+    __slots__ = ("chars", "direction", "end", "face", "gaps", "hidden", "last_x", "size", "start", "stroked", "y")
 
-    def __init__(self, face: Typeface, size: float, start: float, y: float, direction: int, hidden: bool) -> None:
+    def __init__(self, face: Typeface, size: float, start: float, y: float, direction: int, mode: int) -> None:
         self.face = face
         self.size = size
         self.start = self.end = self.last_x = start
         self.y = y
         self.direction = direction
-        self.hidden = hidden
+        # Mode 3 draws nothing: the text layer of a scan, or words hidden from the reader.
+        self.hidden = mode == 3 or size < SMALLEST
+        self.stroked = mode == 2  # filled and stroked: a bold that the font does not have
         self.chars: list[str] = []
         self.gaps: list[float] = []  # before each of `chars`
 
@@ -134,6 +136,8 @@ class Canvas:
     def draw(self, content: ContentStream, resources: DictionaryObject, depth: int = 0) -> None:
         """Run the operators of a content stream."""
         fonts = _dictionary(resources.get("/Font"))
+        for name in list(fonts)[:200]:
+            self._face(fonts, name)  # all of them first: weights are told by comparing them
         bottom = len(self._stack)
         for operands, operator in content.operations:
             if operator in (b"Tj", b"TJ", b"'", b'"'):
@@ -201,11 +205,15 @@ class Canvas:
         if len(operands) < 2 or (m := numbers(operands[1:], 1)) is None:
             return
         self._state.size = m[0]
-        raw = fonts.raw_get(operands[0]) if operands[0] in fonts else None
+        self._state.face = self._face(fonts, operands[0])
+
+    def _face(self, fonts: DictionaryObject, name: Any) -> Typeface:
+        raw = fonts.raw_get(name) if name in fonts else None
         key = (raw.idnum, raw.generation) if isinstance(raw, IndirectObject) else id(raw)
         if key not in self._faces:
-            self._faces[key] = read_font(_dictionary(raw))
-        self._state.face = self._faces[key]
+            face = self._faces[key] = read_font(_dictionary(raw))
+            tell_apart(face, self._faces.values())
+        return self._faces[key]
 
     def _actual_text(self, operands: list[Any], resources: DictionaryObject) -> list[str] | None:
         if len(operands) < 2:
@@ -290,15 +298,14 @@ class Canvas:
         else:
             direction, u, v = (1, y, -x) if full[1] * state.size > 0 else (3, -y, x)
         width = glyph.width * abs(state.size) * abs(state.scale) * along
-        # Mode 3 draws nothing: the text layer of a scan, or words hidden from the reader.
-        hidden = state.mode == 3 or size < SMALLEST
         run = self._run
         gap = u - run.end if run else 0.0
         if (
             run is None
             or run.face is not face
             or run.direction != direction
-            or run.hidden != hidden
+            or run.hidden != (state.mode == 3 or size < SMALLEST)
+            or run.stroked != (state.mode == 2)
             or abs(run.size - size) > 0.04 * size
             or abs(run.y - v) > 0.08 * size
             or gap > RUN * size
@@ -306,7 +313,7 @@ class Canvas:
             or gap < -0.9 * size
         ):
             self._flush()
-            run = self._run = _Run(face, size, u, v, direction, hidden)
+            run = self._run = _Run(face, size, u, v, direction, state.mode)
             gap = 0.0
         if run.chars and gap < -0.2 * size and (whole := compose(run.chars[-1], text)):
             run.chars[-1] = whole  # an accent drawn over its letter, as TeX's OT1 fonts do
@@ -333,7 +340,7 @@ class Canvas:
             width=max(0.0, end - start),
             size=run.size,
             font=run.face.name,
-            bold=run.face.bold,
+            bold=run.face.bold or run.stroked,
         )
         self.items.append((item, run.direction, run.hidden))
 

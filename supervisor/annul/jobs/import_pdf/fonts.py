@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -114,6 +115,30 @@ def read(resource: DictionaryObject) -> Typeface:
     weight = font.font_descriptor.weight if hasattr(font.font_descriptor, "weight") else 0
     heavy = isinstance(weight, (int, float)) and weight >= 600
     return Typeface(name, heavy or bool(BOLD.search(name)), bool(ICONS.search(name)), font, scale, space)
+
+
+def tell_apart(face: Typeface, others: Iterable[Typeface]) -> None:
+    """Give a face a name of its own, and find the bolder one, where others of the file have the same name.
+
+    Browsers print a variable font as one font for each weight, all named "Name-Regular"; glyph numbers are kept, and
+    the same glyphs are wider in the bolder one.
+    """
+    twins = [other for other in others if other is not face and other.name.partition("#")[0] == face.name]
+    if not twins or not face.name or face.font is None:
+        return
+    face.name = f"{face.name}#{len(twins) + 1}"
+    for twin in twins:
+        if twin.font is None or twin.bold or face.bold:
+            continue
+        mine, theirs = face.font.character_widths, twin.font.character_widths
+        shared = [key for key in mine if len(key) == 1 and theirs.get(key, 0) > 0 and mine[key] > 0]
+        if len(shared) < 3:
+            continue
+        ratio = sum(float(mine[key]) / float(theirs[key]) for key in shared) / len(shared)
+        if ratio > 1.015:
+            face.bold = True
+        elif ratio < 0.985:
+            twin.bold = True
 
 
 def clean(text: str) -> str:
