@@ -26,7 +26,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
 
 
-class Reconnected(Exception):  # noqa: N818 - not an error: it asks the caller to put its question anew
+class Reconnected(Exception):
     """The connection broke and came back while a call that must not simply be repeated was under way."""
 
 
