@@ -21,6 +21,8 @@ from time import monotonic
 from annul_client import places
 from annul_client.errors import AnnulClientError
 
+from .out import hint
+
 START_S = 30.0
 """Seconds that the daemon may take until it says that it is ready."""
 
@@ -89,6 +91,8 @@ class EmbeddedDaemon:
         """Stop it, wait until it is gone, and remove what it had. Repeatable."""
         process, self._process = self._process, None
         if process is not None:
+            if process.poll() is not None:
+                hint(f"the embedded daemon ended by itself, exit code {process.returncode}:\n{self._log()}")
             if process.stdin is not None:
                 process.stdin.close()
             try:
@@ -130,9 +134,9 @@ class EmbeddedDaemon:
                 if ready.fileno() in found and b"READY=1" in ready.recv(4096).split(b"\n"):
                     return
                 if pidfd in found:
-                    raise EmbedError(
-                        f"the embedded daemon did not start (exit code {process.wait()}):\n{self._log()}"
-                    )
+                    self._process = None  # reported here; `close` has nothing to stop
+                    code = process.wait()
+                    raise EmbedError(f"the embedded daemon did not start, exit code {code}:\n{self._log()}")
         finally:
             os.close(pidfd)
 

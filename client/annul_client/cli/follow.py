@@ -24,6 +24,10 @@ from .words import cancel_steps
 PUMP_S = (0.1, 0.5)
 """Seconds between two looks at a job's output: while it writes, and at most, while it is silent."""
 
+IMPATIENT = 2
+"""Signals that may wait to be read. One more means that the daemon does not answer, and somebody wants
+out."""
+
 Note = wire.Event | signal.Signals | Exception | None
 """What the inbox holds: an event, a signal to this process, why the events ended, or None at their proper
 end."""
@@ -42,6 +46,7 @@ class Inbox:
         # A SimpleQueue, since its `put` may interrupt its own `get`, as a signal handler does.
         self._notes: SimpleQueue[Note] = SimpleQueue()
         self._before: dict[signal.Signals, Any] = {}
+        self._unread = 0  # signals in the inbox; changed by the handler, which runs in the main thread too
 
     def __enter__(self) -> Self:
         for number in self.CAUGHT:
@@ -59,9 +64,15 @@ class Inbox:
 
     def get(self, timeout_s: float | None) -> Note:
         """The next note; raises queue.Empty when there is none in time."""
-        return self._notes.get(timeout=timeout_s)
+        note = self._notes.get(timeout=timeout_s)
+        if isinstance(note, signal.Signals):
+            self._unread -= 1
+        return note
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
+        self._unread += 1
+        if self._unread > IMPATIENT:
+            raise KeyboardInterrupt
         self._notes.put(signal.Signals(number))
 
 
@@ -97,6 +108,7 @@ def follow(
             case None:
                 break
             case Exception():
+                display.note(f"cannot follow job {job.id} any longer; if it goes on, `annul cancel` stops it")
                 raise note
     if pump:
         pump()

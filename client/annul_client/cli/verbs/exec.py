@@ -101,10 +101,9 @@ command = click.Command(
         json_parameter(),
     ],
     short_help="Run any command as a job.",
-    help="""Run any command as a job. Nothing of it survives a cancel, not even what it started in the background.
+    help="""Run any command as a job. Nothing survives its cancel, not even what it started in the background.
 
-    Its output follows to the terminal, and Ctrl-C cancels it. Exits 0 when the command did, 1 when it did
-    not.
+    Its output follows to the terminal, and Ctrl-C cancels it. Exits 0 when the command did, else 1.
 
     \b
     annul exec -- make -j4
