@@ -27,6 +27,10 @@ VERSION = 1
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes in one message at most. libzmq drops the connection of a peer that sends more; the client checks first."""
 
+UNIQUE_RID = 16
+"""Characters from which a request id is taken as unique in the world (a UUID, say): a `submit` that is sent again with
+it makes no second job. Shorter ones only match replies to requests."""
+
 MAX_SUBMIT_MANY = 500
 """Jobs in one ``submit_many`` at most, so that no single message can hold up another client's cancel."""
 
@@ -147,7 +151,7 @@ class Request(
     """What every request carries."""
 
     v: int = VERSION
-    rid: str = ""  # chosen by the client, given back in the reply; a repeated `submit` with it makes no second job
+    rid: str = ""  # chosen by the client, given back in the reply; see UNIQUE_RID
 
 
 class Ping(Request, frozen=True, kw_only=True, tag="ping"):
@@ -334,7 +338,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     v: int = VERSION
     rid: str = ""
-    ok: msgspec.Raw | None = None
+    ok: msgspec.Raw = msgspec.Raw()  # empty where there is none
     error: ErrorInfo | None = None
 
 

@@ -106,7 +106,12 @@ def take_over(running: Ladder, asked: Ladder) -> Ladder:
     deadline = min(running.deadline, asked.deadline)
     if asked.kind.outranks(running.kind):
         running = msgspec.structs.replace(
-            running, kind=asked.kind, reason=asked.reason, by=asked.by, asked=asked.asked, asked_at=asked.asked_at
+            running,
+            kind=asked.kind,
+            reason=asked.reason,
+            by=asked.by,
+            asked=asked.asked,
+            asked_at=asked.asked_at,
         )
     return msgspec.structs.replace(running, grace_s=max(0.0, deadline - running.asked))
 

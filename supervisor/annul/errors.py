@@ -1,16 +1,18 @@
 """The errors of the daemon and of jobs.
 
-    AnnulError
-     ├─ Refused            a request that is not carried out; goes to the client as {code, message, field}
-     ├─ StartError         the daemon cannot start; the message says what to do
-     ├─ StoreError         the store cannot be read or written now
-     └─ JobError           a job failed, in its own words; becomes the job's `error {code, message}`
+AnnulError
+ ├─ Refused            a request that is not carried out; goes to the client as {code, message, field}
+ ├─ StartError         the daemon cannot start; the message says what to do
+ ├─ StoreError         the store cannot be read or written now
+ └─ JobError           a job failed, in its own words; becomes the job's `error {code, message}`
 
-    BaseException
-     └─ Cancelled          in a job: it was cancelled. Never catch it without raising it again.
+BaseException
+ └─ Cancelled          in a job: it was cancelled. Never catch it without raising it again.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class AnnulError(Exception):
@@ -36,13 +38,17 @@ class StoreError(AnnulError):
 
 
 class JobError(AnnulError):
-    """Raised by a job to end as `failed` with this code and message. `code` is lower_snake_case and stable."""
+    """Raised by a job to end as `failed` with this code and message. `code` is lower_snake_case and stable.
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+    `result`: what there is to know of the failure beyond that, kept as the job's result (an exit code, say).
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, result: Any = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retryable = retryable
+        self.result = result
 
 
 class Cancelled(BaseException):

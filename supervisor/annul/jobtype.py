@@ -77,8 +77,7 @@ def job(
         params = hints.get(names[1]) if len(names) == 2 else None
         if not (isinstance(params, type) and issubclass(params, msgspec.Struct)):
             raise TypeError(
-                f"job {name!r}: {function.__qualname__} must take (ctx, params), params annotated with a "
-                "msgspec.Struct"
+                f"job {name!r}: {function.__qualname__} must take (ctx, params), params annotated with a msgspec.Struct"
             )
         is_async = inspect.iscoroutinefunction(function)
         if is_async and interrupt == "raise":

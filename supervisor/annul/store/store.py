@@ -62,12 +62,6 @@ class Store:
                 f"the store {self.path} has schema {version}, this annul knows up to {len(steps)}: it was written "
                 "by a newer annul. Install that version again; the store was not touched."
             )
-        (damage,) = self._db.execute("PRAGMA quick_check(1)").fetchone() if version else ("ok",)
-        if damage != "ok":
-            raise StartError(
-                f"the store {self.path} is damaged ({damage}). It was not changed: restore a backup, or move it "
-                "away to start with an empty one."
-            )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
@@ -152,7 +146,7 @@ class Store:
     def last_job(self) -> int:
         return int(self._read("last_job")[0][0])
 
-    def list(
+    def jobs(
         self, *, user: str | None, state: State | None, type_: str | None, label: dict[str, str], limit: int
     ) -> list[JobRecord]:
         """Jobs that match, newest first."""

@@ -1,0 +1,113 @@
+"""The job types this daemon knows: those installed (entry points ``annul.jobs``) and those of named modules."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from annul.errors import Refused, StartError
+from annul.jobtype import JobType
+from annul_client.wire import TypeInfo
+
+_log = logging.getLogger(__name__)
+GROUP = "annul.jobs"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A job type and where to import it from."""
+
+    type: JobType
+    target: str  # "module:attribute"
+    schema: dict[str, Any]  # JSON Schema of the parameters, with the definitions it refers to inside
+
+    @property
+    def inputs(self) -> list[str]:
+        """The parameters that name an input file."""
+        return [name for name, about in self.schema.get("properties", {}).items() if about.get("x-annul-input")]
+
+
+class Catalog:
+    """Owned by the loop thread; never changes once loaded."""
+
+    def __init__(self, modules: list[str]) -> None:
+        """Raises StartError where one of `modules`, which were asked for by name, has no usable job type."""
+        self.known: dict[str, Known] = {}
+        self.broken: dict[str, str] = {}
+        for point in entry_points(group=GROUP):
+            try:
+                self._add(point.load(), point.value)
+            except Exception as error:  # noqa: BLE001 (somebody's package is broken; the other types work)
+                self.broken[point.name] = f"{type(error).__name__}: {error}"
+                _log.warning("cannot load job type %s: %s", point.name, error, extra={"action": "load"})
+        for name in modules:
+            try:
+                module = importlib.import_module(name)
+                found = {key: value for key, value in vars(module).items() if isinstance(value, JobType)}
+                for key, value in found.items():
+                    self._add(value, f"{name}:{key}")
+            except Exception as error:
+                raise StartError(f"loading job types from module {name!r}: {type(error).__name__}: {error}") from error
+            if not found:
+                raise StartError(f"module {name!r} has no job type: mark a function of it with @annul.job(...)")
+
+    def _add(self, job_type: object, target: str) -> None:
+        if not isinstance(job_type, JobType):
+            raise TypeError(f"{target} is no job type; is @job missing?")
+        self.known[job_type.name] = Known(job_type, target, _schema(job_type.params))
+
+    def get(self, name: str) -> Known:
+        """Raises Refused(unknown_type)."""
+        known = self.known.get(name)
+        if known is None:
+            why = f" (it is installed, but cannot be loaded: {self.broken[name]})" if name in self.broken else ""
+            raise Refused(
+                "unknown_type",
+                f"there is no job type {name!r}{why}; known: {', '.join(sorted(self.known))}",
+                "type",
+            )
+        return known
+
+    def check(self, known: Known, params: dict[str, Any]) -> msgspec.Raw:
+        """The parameters as JSON, complete with defaults. Raises Refused(invalid_params), naming the field."""
+        try:
+            value = msgspec.convert(params, known.type.params)
+        except msgspec.ValidationError as error:
+            message, _, where = str(error).partition(" - at `$")
+            field = "params" + where.rstrip("`")
+            if not where and "`" in message:  # missing and unknown fields are named in the text only
+                field = f"params.{message.split('`')[1]}"
+            raise Refused("invalid_params", f"{known.type.name}: {message} (at {field})", field) from error
+        for name in known.inputs:
+            path = getattr(value, name)
+            if path and not Path(path).is_absolute():
+                raise Refused(
+                    "invalid_params",
+                    f"{known.type.name}: {name} must be an absolute path (or send the file's bytes): {path!r} is not",
+                    f"params.{name}",
+                )
+        return msgspec.Raw(msgspec.json.encode(value))
+
+    def infos(self) -> list[TypeInfo]:
+        return [
+            TypeInfo(
+                name=known.type.name,
+                summary=known.type.summary,
+                params=known.schema,
+                grace_s=known.type.grace_s,
+                timeout_s=known.type.timeout_s,
+                on_shutdown=known.type.on_shutdown,
+            )
+            for _, known in sorted(self.known.items())
+        ]
+
+
+def _schema(params: type[msgspec.Struct]) -> dict[str, Any]:
+    (schema,), definitions = msgspec.json.schema_components([params], ref_template="#/$defs/{name}")
+    name = schema["$ref"].rpartition("/")[2]
+    top = dict(definitions.pop(name))
+    return {**top, "$defs": definitions} if definitions else top

@@ -1,0 +1,26 @@
+"""The daemon's configuration: where its things are and how much may run at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `annul serve` is told. Paths are absolute; 0 means "no limit" where a limit may be absent."""
+
+    state_dir: Path  # store, logs, staging; survives reboots
+    runtime_dir: Path  # sockets and shared memory; a private directory, its path short (sockets: 107 bytes)
+    outputs_dir: Path  # users' outputs: <outputs_dir>/<user>/…; on the same file system as state_dir
+    max_running: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)  # jobs at once
+    max_running_per_user: int = 0
+    max_running_per_type: dict[str, int] = {}
+    max_queued: int = 100_000
+    jobs: list[str] = []  # further modules with job types, beside the installed ones
+    tree: str = "auto"  # how a job's processes are found: "auto", "cgroup" or "session"
+    warm: bool = True  # start every type's zygote at once; False: when it is first needed
+    stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`
+    keep_events: int = 100_000  # entries of the event log
+    log_level: str = "INFO"

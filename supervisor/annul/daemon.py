@@ -1,0 +1,294 @@
+"""The daemon: its parts, and the loop.
+
+One thread, one poll, a computed deadline; no tick. Each turn: poll -> signals -> requests -> exits -> deadlines -> admit
+-> commit -> tell. All that a turn's requests write is one transaction; replies and events leave after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import zmq
+
+from annul import handlers, places, prctl, recovery, systemd, tree
+from annul.catalog import Catalog
+from annul.clock import Clock, SystemClock
+from annul.config import Config
+from annul.errors import StartError
+from annul.ledger import Ledger
+from annul.lifecycle import Event, StopKind
+from annul.registry import Registry
+from annul.scheduling import Limits
+from annul.server import Server
+from annul.store import JobRecord, Store
+from annul.supervision import Supervision
+from annul.sweeper import Sweeper
+from annul_client import wire
+
+_log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """Everything of one daemon. Made, run and closed in one thread."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Raises StartError where it cannot start; then nothing was changed but directories made."""
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.started = self.clock.monotonic()
+        self.stopping = False
+        places.check_socket_path(config.runtime_dir)
+        for path, what in (
+            (config.state_dir, "state"),
+            (config.runtime_dir, "runtime"),
+            (config.outputs_dir, "output"),
+        ):
+            places.prepare(path, what=what)
+        places.prepare(config.state_dir / "jobs", what="job")
+        self._check_same_filesystem()
+        # Both are locked before anything is bound: a second ipc bind silently steals the socket.
+        self._locks = [
+            places.lock(config.state_dir, what="state"),
+            places.lock(config.runtime_dir, what="runtime"),
+        ]
+        prctl.set_child_subreaper()
+        self.catalog = Catalog(config.jobs)
+        self.store = Store(config.state_dir / "annul.db")
+        self.registry = Registry(self._limits())
+        self.sweeper = Sweeper()
+        self.cgroup = self._find_cgroup()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._notify = self._bind_notify()
+        self.server = Server(config.runtime_dir)
+        self.ledger = Ledger(
+            self.store, outputs_dir=str(config.outputs_dir), keep_events=config.keep_events, tell=self._tell
+        )
+        self.supervision = Supervision(
+            config=config,
+            clock=self.clock,
+            catalog=self.catalog,
+            registry=self.registry,
+            ledger=self.ledger,
+            sweeper=self.sweeper,
+            cgroup=self.cgroup,
+        )
+        self._signals: list[int] = []
+
+    @property
+    def tree(self) -> str:
+        """How a job's processes are found here."""
+        return tree.CgroupTree.name if self.cgroup is not None else tree.SessionTree.name
+
+    def view(self, record: JobRecord, *, result: bool = False) -> wire.Job:
+        return handlers.view_of(self, record, with_result=result)
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until told to stop, and until every job has ended."""
+        self._catch_signals()
+        recovery.recover(self)
+        self.ledger.commit(self.clock.monotonic())
+        if self.config.warm:
+            self.supervision.launcher.warm()
+        _log.info(
+            "serving at %s (%d jobs at once, process trees by %s)",
+            self.server.requests_endpoint,
+            self.registry.limits.total,
+            self.tree,
+            extra={"action": "ready"},
+        )
+        systemd.notify("READY=1")
+        while not (self.stopping and not self.registry.active and not self.ledger.waiting):
+            self._turn(self._poll())
+        systemd.notify("STOPPING=1")
+
+    def _turn(self, ready: dict[int, int]) -> None:
+        self._take_signals(ready)
+        self._take_requests()
+        self._take_nudges(ready)
+        self._take_exits(ready)
+        self._take_deadlines()
+        if not self.stopping:
+            self.supervision.admit()
+        self.ledger.commit(self.clock.monotonic())
+        self.sweeper.step()
+
+    def _poll(self) -> dict[int, int]:
+        """Wait for something to happen, until the next deadline; {descriptor: poll events}."""
+        poller = zmq.Poller()
+        poller.register(self.server.router, zmq.POLLIN)
+        poller.register(self._wake_read, zmq.POLLIN)
+        poller.register(self._notify, zmq.POLLIN)
+        if self.config.stop_on_eof and not self.stopping:
+            poller.register(sys.stdin.fileno(), zmq.POLLIN)
+        for fd in self.supervision.pidfds():
+            poller.register(fd, zmq.POLLIN)
+        for fd, events in self.supervision.launcher.fds():
+            poller.register(
+                fd,
+                (zmq.POLLIN if events & select.POLLIN else 0) | (zmq.POLLOUT if events & select.POLLOUT else 0),
+            )
+        found = poller.poll(self._timeout_ms())
+        return {
+            (at if isinstance(at, int) else at.fileno()): (
+                (select.POLLIN if events & (zmq.POLLIN | zmq.POLLERR) else 0)
+                | (select.POLLOUT if events & zmq.POLLOUT else 0)
+            )
+            for at, events in found
+            if at is not self.server.router
+        }
+
+    def _timeout_ms(self) -> int | None:
+        """Milliseconds until something is due, rounded up; None: nothing is."""
+        if self.sweeper.waiting:
+            return 0
+        now = self.clock.monotonic()
+        dues = [self.supervision.next_due(), self.registry.next_wait(), self.ledger.retry_at]
+        delayed = self.registry.queue.next_due()
+        if delayed is not None and not self.stopping:
+            dues.append(now + max(0.0, delayed - self.clock.wall()))
+        due = min((at for at in dues if at is not None), default=None)
+        return None if due is None else max(0, int((due - now) * 1000) + 1)
+
+    # --- what a turn takes --------------------------------------------------------------------------------------
+
+    def _take_signals(self, ready: dict[int, int]) -> None:
+        if self._wake_read.fileno() in ready:
+            self._wake_read.recv(4096)
+        if self.config.stop_on_eof and sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
+            self._signals.append(signal.SIGTERM)
+        while self._signals:
+            signum = self._signals.pop(0)
+            if signum == signal.SIGCHLD:
+                self.supervision.launcher.reap()
+            elif not self.stopping:
+                self._stop(signum)
+
+    def _stop(self, signum: int) -> None:
+        _log.info("stopping (%s): no new starts", signal.Signals(signum).name, extra={"action": "stop"})
+        systemd.notify("STOPPING=1")
+        self.stopping = True
+        for active in list(self.registry.active.values()):
+            self.supervision.begin_stop(active, Event.SHUTDOWN, StopKind.SHUTDOWN)
+
+    def _take_requests(self) -> None:
+        requests = self.server.receive()
+        # Cancels of named jobs go first: no job's id can be known before its submit was answered, so none of them
+        # can mean a job of this very turn. Everything else keeps its order (C10).
+        requests.sort(key=lambda one: not (isinstance(one[1], wire.Cancel) and one[1].id is not None))
+        for caller, request in requests:
+            handlers.handle(self, request, caller)
+
+    def _take_nudges(self, ready: dict[int, int]) -> None:
+        if self._notify.fileno() not in ready:
+            return
+        names = set()
+        for _ in range(256):
+            try:
+                names.add(self._notify.recv(256, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                break
+        for name in names:
+            self.supervision.nudged(name.decode(errors="replace"))
+
+    def _take_exits(self, ready: dict[int, int]) -> None:
+        for fd, events in ready.items():
+            self.supervision.launcher.handle(fd, events)
+        for fd, active in self.supervision.pidfds().items():
+            if fd not in ready or active.record.id not in self.registry.active:
+                continue
+            if fd == active.pidfd:
+                self.supervision.leader_ended(active)
+            elif not active.leader_alive:
+                self.supervision.look(active)
+
+    def _take_deadlines(self) -> None:
+        self.supervision.act_on_deadlines()
+        self.registry.expire_waits(self.clock.monotonic())
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    def _tell(self, event: wire.Event, body: bytes) -> None:
+        self.server.publish(event, body)
+        if event.job.state.final:
+            self.registry.told_final(event.job.id)
+
+    # --- setting up and taking down -----------------------------------------------------------------------------
+
+    def _limits(self) -> Limits:
+        per_type = {
+            name: known.type.max_running for name, known in self.catalog.known.items() if known.type.max_running
+        } | self.config.max_running_per_type
+        return Limits(
+            total=self.config.max_running,
+            per_user=self.config.max_running_per_user or None,
+            per_type={name: limit for name, limit in per_type.items() if limit},
+        )
+
+    def _check_same_filesystem(self) -> None:
+        if self.config.state_dir.stat().st_dev != self.config.outputs_dir.stat().st_dev:
+            raise StartError(
+                f"{self.config.state_dir} and {self.config.outputs_dir} must be on one file system: outputs are "
+                "published by rename"
+            )
+
+    def _find_cgroup(self) -> Path | None:
+        """The directory below which each attempt gets its cgroup; None: by session."""
+        if self.config.tree == "session":
+            return None
+        parent = tree.find_cgroup()
+        if parent is None:
+            if self.config.tree == "cgroup":
+                raise StartError(
+                    "--tree cgroup: there is no writable cgroup v2 directory for this process; run under systemd "
+                    "with Delegate=yes, or use --tree session"
+                )
+            return None
+        # Several daemons may share a parent: the name is the state directory's.
+        own = parent / f"annul-{hashlib.blake2b(os.fsencode(self.config.state_dir), digest_size=6).hexdigest()}"
+        own.mkdir(exist_ok=True)
+        return own
+
+    def _bind_notify(self) -> socket.socket:
+        path = self.config.runtime_dir / "notify.sock"
+        path.unlink(missing_ok=True)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        bound.bind(str(path))
+        return bound
+
+    def _catch_signals(self) -> None:
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(signum, self._note_signal)
+
+    def _note_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._signals.append(signum)  # handlers only enqueue
+
+    def close(self) -> None:
+        """Let go of everything, in the reverse order. The jobs are gone, or (after a failure) live on."""
+        signal.set_wakeup_fd(-1)
+        self.supervision.launcher.stop()
+        while self.sweeper.waiting:
+            self.sweeper.step()
+        self.server.close()
+        self._notify.close()
+        for name in ("notify.sock", "annul.sock", "events.sock"):
+            (self.config.runtime_dir / name).unlink(missing_ok=True)
+        self._wake_read.close()
+        self._wake_write.close()
+        if self.cgroup is not None:
+            tree.CgroupTree(self.cgroup).remove()
+        self.store.close()
+        for fd in self._locks:
+            os.close(fd)

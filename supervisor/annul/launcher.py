@@ -1,0 +1,251 @@
+"""Zygotes: starting them, asking them for processes, hearing of exits. Nothing here ever waits.
+
+One zygote a preload profile. Requests are written to a non-blocking socket with a buffer, answers arrive in the poll:
+a zygote that is slow, stopped or dead costs its own jobs time and nobody else any.
+
+Owned by the loop thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from annul.runtime.launch import Exited, FromZygote, Launch, Launched, NotLaunched, Ready, Unframer, frame
+from annul.tree import Reaper
+
+_log = logging.getLogger(__name__)
+_decode = msgspec.msgpack.Decoder(FromZygote).decode
+Profile = tuple[str, ...]
+
+# The zygote's environment is what /proc/PID/environ shows of every job: no secret may be in it.
+_ZYGOTE_ENV = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+)
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """What the launcher tells, in the loop thread."""
+
+    launched: Callable[[str, int, int], None]  # name, pid, pidfd (now the callee's)
+    not_launched: Callable[[str, str], None]  # name, why; whether a process exists is unknown
+    exited: Callable[[int, int], None]  # pid, status as of waitpid
+
+
+class Zygote:
+    """One zygote process and the socket to it."""
+
+    def __init__(self, profile: Profile, targets: list[str]) -> None:
+        self.profile = profile
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket.setblocking(False)
+        arguments = {"fd": theirs.fileno(), "targets": targets, "preload": list(profile)}
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "annul.runtime.zygote", msgspec.json.encode(arguments).decode()],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _ZYGOTE_ENV if name in os.environ},
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+        self.ready = False
+        self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
+        self.children: set[int] = set()  # pids of leaders it has forked and not reaped
+        self._out = bytearray()
+        self._in = Unframer()
+        self._fds: deque[int] = deque()
+
+    @property
+    def wants_to_write(self) -> bool:
+        return bool(self._out)
+
+    def ask(self, launch: Launch, now: float) -> None:
+        self.pending[launch.name] = now
+        self._out += frame(launch)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the socket takes. A dead zygote is noticed by reading."""
+        try:
+            sent = self.socket.send(self._out)
+            del self._out[:sent]
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            pass
+
+    def read(self) -> tuple[list[bytes], bool]:
+        """(messages, whether it has gone). Descriptors that came with them wait in order for `take_fd`."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+        except BlockingIOError:
+            return [], False
+        except ConnectionResetError:
+            return [], True
+        self._fds += fds
+        return self._in.feed(data), not data
+
+    def take_fd(self) -> int:
+        return self._fds.popleft()
+
+    def close(self) -> None:
+        """Let it go: it ends on its own; a stopped one has to be killed."""
+        self.socket.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+class Launcher:
+    """All zygotes."""
+
+    def __init__(self, targets: dict[Profile, list[str]], listener: Listener) -> None:
+        """`targets`: what job types, as "module:attribute", each profile is for."""
+        self._targets = targets
+        self._listener = listener
+        self._zygotes: dict[Profile, Zygote] = {}
+        self._ending: list[Zygote] = []  # closed, not reaped yet
+
+    def warm(self) -> None:
+        """Start every zygote."""
+        for profile in self._targets:
+            self._zygote(profile)
+
+    def launch(self, launch: Launch, profile: Profile, now: float) -> None:
+        self._zygote(profile).ask(launch, now)
+
+    def _zygote(self, profile: Profile) -> Zygote:
+        zygote = self._zygotes.get(profile)
+        if zygote is None:
+            zygote = self._zygotes[profile] = Zygote(profile, self._targets.get(profile, []))
+            _log.info(
+                "started a zygote (pid %d) for %s",
+                zygote.process.pid,
+                ", ".join(profile) or "light jobs",
+                extra={"action": "zygote"},
+            )
+        return zygote
+
+    # --- the poll -----------------------------------------------------------------------------------------------
+
+    def fds(self) -> Iterator[tuple[int, int]]:
+        """(descriptor, events) to poll for."""
+        for zygote in self._zygotes.values():
+            yield zygote.socket.fileno(), select.POLLIN | (select.POLLOUT if zygote.wants_to_write else 0)
+
+    def handle(self, fd: int, events: int) -> bool:
+        """Something happened on a descriptor; False where it is none of these."""
+        zygote = next((z for z in self._zygotes.values() if z.socket.fileno() == fd), None)
+        if zygote is None:
+            return False
+        if events & select.POLLOUT:
+            zygote.flush()
+        if events & ~select.POLLOUT:
+            messages, gone = zygote.read()
+            for body in messages:
+                self._heard(zygote, _decode(body))
+            if gone:
+                self._lost(zygote, "its zygote died")
+        return True
+
+    def _heard(self, zygote: Zygote, message: FromZygote) -> None:
+        match message:
+            case Ready(failed):
+                zygote.ready = True
+                for name, why in failed.items():
+                    _log.warning("preloading %s: %s", name, why, extra={"action": "zygote"})
+            case Launched(name, pid):
+                pidfd = zygote.take_fd()
+                zygote.pending.pop(name, None)
+                zygote.children.add(pid)
+                self._listener.launched(name, pid, pidfd)
+            case NotLaunched(name, why):
+                zygote.pending.pop(name, None)
+                self._listener.not_launched(name, why)
+            case Exited(pid, status):
+                if pid in zygote.children:
+                    zygote.children.discard(pid)
+                    self._listener.exited(pid, status)
+
+    def _lost(self, zygote: Zygote, why: str) -> None:
+        """A zygote is gone, or given up. Its jobs live on; what it was still to launch is handed back."""
+        _log.warning("zygote %d: %s", zygote.process.pid, why, extra={"action": "zygote"})
+        del self._zygotes[zygote.profile]
+        self._end(zygote)
+        for name in zygote.pending:
+            self._listener.not_launched(name, why)
+
+    def _end(self, zygote: Zygote) -> None:
+        zygote.close()
+        zygote.process.kill()  # also where it is only stopped
+        self._ending.append(zygote)
+
+    def give_up(self, name: str) -> None:
+        """A launch was not answered for too long: its zygote is replaced."""
+        for zygote in list(self._zygotes.values()):
+            if name in zygote.pending:
+                self._lost(zygote, "it did not answer")
+
+    def reap(self) -> None:
+        """SIGCHLD arrived: collect zygotes that ended, and orphans that this process, a subreaper, was handed."""
+        while (ended := _next_ended()) is not None:
+            zygote = next((z for z in self._everyone() if z.process.pid == ended), None)
+            if zygote is not None:
+                zygote.process.poll()
+                if zygote in self._ending:
+                    self._ending.remove(zygote)
+                # One that was not told to end is noticed by its socket; its messages are read first.
+                continue
+            _, status = os.waitpid(ended, os.WNOHANG)
+            self._listener.exited(ended, status)
+
+    def _everyone(self) -> Iterator[Zygote]:
+        yield from self._zygotes.values()
+        yield from self._ending
+
+    def ready(self, name: str) -> bool:
+        """Whether the zygote that is to launch this has finished its imports."""
+        return any(name in zygote.pending and zygote.ready for zygote in self._zygotes.values())
+
+    def stop(self) -> None:
+        """End all zygotes and wait for that: they are ours and get SIGKILL, so it takes no time."""
+        for zygote in self._zygotes.values():
+            self._end(zygote)
+        self._zygotes.clear()
+        for zygote in self._ending:
+            zygote.process.wait()
+        self._ending.clear()
+
+    # --- for the tree -------------------------------------------------------------------------------------------
+
+    def reapers(self) -> list[Reaper]:
+        """Where orphans of jobs turn up."""
+        return [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values()]
+
+    def pids(self) -> set[int]:
+        """The zygotes themselves."""
+        return {zygote.process.pid for zygote in self._everyone()}
+
+
+def _next_ended() -> int | None:
+    """The pid of a child that can be reaped, left as it is."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None

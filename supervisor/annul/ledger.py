@@ -1,0 +1,186 @@
+"""What a turn of the loop writes: collected, committed once, and only then told.
+
+A change is either a *request* (it has `refused`: where the store does not take it, it never happened) or a *fact*
+(a process is gone, a cancel was accepted: it stays true whatever the store says, and is written when the store takes
+writes again). Facts that wait keep their order.
+
+Owned by the loop thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from annul.errors import StoreError
+from annul.store import JobRecord, Store
+from annul.store.record import view
+from annul_client.wire import Event
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_TRIM_EVERY = 1000  # events
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One job's new facts."""
+
+    record: JobRecord
+    kind: str | None  # of the event it makes; None: none
+    pid: int | None = None
+    insert: bool = False
+    extra: Callable[[Store], None] | None = None  # further writes of the same transaction
+    then: Callable[[], None] | None = None  # once it is durable, before it is told
+    refused: Callable[[StoreError], None] | None = None
+
+
+class Ledger:
+    """The store as the loop uses it."""
+
+    def __init__(
+        self, store: Store, *, outputs_dir: str, keep_events: int, tell: Callable[[Event, bytes], None]
+    ) -> None:
+        self._store = store
+        self._outputs = outputs_dir
+        self._keep = keep_events
+        self._tell = tell
+        self.oldest_event, self.last_event = store.event_bounds()
+        self._seq = store.last_job()
+        self._changes: list[Change] = []
+        self._afterwards: list[Callable[[], None]] = []
+        self._overlay: dict[str, JobRecord] = {}  # newest facts of jobs with changes not yet committed
+        self._keys: dict[tuple[str, str], str] = {}
+        self._requests: dict[str, str] = {}
+        self._failures = 0
+        self.retry_at: float | None = None  # monotonic; None: nothing waits to be written again
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def next_seq(self) -> int:
+        """The number of the next job submitted."""
+        self._seq += 1
+        return self._seq
+
+    def newest(self, job_id: str) -> JobRecord | None:
+        """A job's facts as they are, committed or not. Raises StoreError."""
+        return self._overlay.get(job_id) or self._store.job(job_id)
+
+    def by_key(self, user: str, key: str) -> JobRecord | None:
+        waiting = self._keys.get((user, key))
+        return self._overlay[waiting] if waiting else self._store.job_by_key(user, key)
+
+    def by_request(self, request: str) -> JobRecord | None:
+        waiting = self._requests.get(request)
+        return self._overlay[waiting] if waiting else self._store.job_by_request(request)
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def change(
+        self,
+        record: JobRecord,
+        kind: str | None,
+        *,
+        pid: int | None = None,
+        insert: bool = False,
+        extra: Callable[[Store], None] | None = None,
+        then: Callable[[], None] | None = None,
+        refused: Callable[[StoreError], None] | None = None,
+    ) -> JobRecord:
+        """Note new facts for this turn's commit; returns them with their event counted."""
+        if kind is not None:
+            record = record.with_(events=record.events + 1)
+        self._changes.append(
+            Change(record=record, kind=kind, pid=pid, insert=insert, extra=extra, then=then, refused=refused)
+        )
+        self._overlay[record.id] = record
+        if insert and record.key is not None:
+            self._keys[record.user, record.key] = record.id
+        if insert and record.request is not None:
+            self._requests[record.request] = record.id
+        return record
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Do this after the turn's commit, whether it succeeded or not: reads, and what must not wait for a disk."""
+        self._afterwards.append(act)
+
+    def commit(self, now: float) -> None:
+        """End the turn: write, then do what was waiting for it, then tell. Never raises StoreError."""
+        changes, self._changes = self._changes, []
+        if changes:
+            self._commit(changes, now)
+        acts, self._afterwards = self._afterwards, []
+        for act in acts:
+            act()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something for `commit` to do."""
+        return bool(self._changes or self._afterwards)
+
+    def _commit(self, changes: list[Change], now: float) -> None:
+        seq = self.last_event
+        told: list[tuple[Change, Event | None, bytes]] = []
+        try:
+            for change in changes:
+                event, body = None, b""
+                if change.insert:
+                    self._store.insert(change.record)
+                elif change.kind is not None:
+                    self._store.update(change.record)
+                if change.extra is not None:
+                    change.extra(self._store)
+                if change.kind is not None:
+                    seq += 1
+                    event = self._event(seq, change)
+                    body = _encode(event)
+                    self._store.insert_event(seq, change.record.id, body)
+                told.append((change, event, body))
+            if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
+                self._store.trim_events(seq - self._keep)
+                self.oldest_event = max(self.oldest_event, seq - self._keep + 1)
+            self._store.commit()
+        except StoreError as error:
+            self._store.rollback()
+            self._put_back(changes, error, now)
+            return
+        if self._failures:
+            _log.warning("the store takes writes again", extra={"action": "store"})
+        self._failures, self.retry_at = 0, None
+        self.last_event = seq
+        self.oldest_event = self.oldest_event or min(seq, 1)
+        self._overlay.clear()
+        self._keys.clear()
+        self._requests.clear()
+        for change, event, body in told:
+            if change.then is not None:
+                change.then()
+            if event is not None:
+                self._tell(event, body)
+
+    def _put_back(self, changes: list[Change], error: StoreError, now: float) -> None:
+        facts = [change for change in changes if change.refused is None]
+        self._overlay = {change.record.id: change.record for change in facts}
+        self._keys.clear()
+        self._requests.clear()
+        for change in changes:
+            if change.refused is not None:
+                change.refused(error)
+        # A `refused` may note changes of its own; facts that waited go first.
+        self._changes = facts + self._changes
+        self.retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)] if facts else None
+        if not self._failures or self._failures % 60 == 0:
+            _log.error("%s; %d facts wait to be written", error, len(facts), extra={"action": "store"})
+        self._failures += 1
+
+    def _event(self, seq: int, change: Change) -> Event:
+        return Event(
+            seq=seq,
+            job_seq=change.record.events,
+            at=datetime.now(UTC),
+            kind=change.kind or "",
+            job=view(change.record, outputs=self._outputs, pid=change.pid, result=False),
+        )

@@ -1,0 +1,51 @@
+"""The daemon's directories: made private, locked, refused where they are not ours."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from annul.errors import StartError
+
+_SOCKET_PATH_MAX = 107  # bytes, sun_path less its final NUL
+_LONGEST_NAME = len("/events.sock")
+
+
+def prepare(path: Path, *, what: str) -> None:
+    """Make a directory, for its owner only. Raises StartError where it cannot be had or is another user's."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = path.stat()
+    except OSError as error:
+        raise StartError(f"the {what} directory {path} cannot be made: {error}") from error
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise StartError(
+            f"the {what} directory {path} must belong to uid {os.geteuid()} and be writable by nobody else "
+            f"(it belongs to uid {found.st_uid}, mode {found.st_mode & 0o777:o}): chown or chmod it, or name another"
+        )
+
+
+def check_socket_path(runtime_dir: Path) -> None:
+    if len(os.fsencode(runtime_dir)) + _LONGEST_NAME > _SOCKET_PATH_MAX:
+        raise StartError(
+            f"the runtime directory's path is too long for sockets ({_SOCKET_PATH_MAX} bytes with the socket's "
+            f"name): {runtime_dir}. Name a shorter one with --runtime-dir."
+        )
+
+
+def lock(path: Path, *, what: str) -> int:
+    """Hold the directory's lock; the descriptor, to be kept. Raises StartError where another daemon holds it."""
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise StartError(
+            f"another annul daemon (pid {holder}) uses the {what} directory {path}: stop that one first, or give "
+            "this one directories of its own (--state-dir, --runtime-dir)"
+        ) from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd

@@ -1,0 +1,88 @@
+"""/proc, read as the kernel writes it: who is alive, whose child, which session. See proc(5).
+
+Everything here is a snapshot: by the time it is read a process may be gone. A process that cannot be read is
+reported as None ("gone or not ours to see"), never guessed at.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class Stat(msgspec.Struct, frozen=True, gc=False):
+    """The part of /proc/PID/stat that supervising needs."""
+
+    pid: int
+    state: str  # R S D T t Z X …
+    ppid: int
+    session: int
+    start_time: int  # clock ticks since boot; with the boot id it tells a process from one that reuses its pid
+
+    @property
+    def alive(self) -> bool:
+        """A zombie is dead: it only waits for its parent to read its status."""
+        return self.state not in "ZXx"
+
+
+def stat(pid: int) -> Stat | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, 1024)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    # The second field is the command in parentheses and may hold anything, also parentheses and spaces.
+    fields = data[data.rindex(b")") + 2 :].split()
+    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def everyone() -> dict[int, Stat]:
+    """All processes that can be seen."""
+    found = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 (names are all that is wanted, a few hundred of them)
+        if name.isdigit() and (one := stat(int(name))) is not None:
+            found[one.pid] = one
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process's main thread, from /proc/PID/task/PID/children.
+
+    Non-guarantee (proc(5)): while children come and go it may miss some; read it until it is stable.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        data = b""
+        while chunk := os.read(fd, 65536):
+            data += chunk
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+    return [int(one) for one in data.split()]
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def reads_as_marked(pid: int, mark: bytes, mapped: bytes) -> bool:
+    """Whether a process carries an attempt's mark: in its environment (survives exec) or its maps (survives fork)."""
+    for name, wanted in (("environ", mark), ("maps", mapped)):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 (hot: once for each process there is)
+                if wanted in file.read():
+                    return True
+        except OSError:
+            continue  # gone, or another user's: not ours
+    return False

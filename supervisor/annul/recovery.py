@@ -1,0 +1,159 @@
+"""What a new daemon does about what an older one left: finish publishing, adopt what runs, conclude what ended.
+
+The evidence, in the order it is believed: the process itself (boot id, pid, start time), the outcome file, the store. A
+process that cannot be asked for is unknown, never dead: only a pid that is gone, or belongs to another start time, is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from annul import proc, tree
+from annul.board import Board
+from annul.cancel import Ladder
+from annul.lifecycle import StopKind
+from annul.registry import Active
+from annul.runtime.entry import BOARD
+from annul.store import JobRecord
+from annul.supervision import open_pidfd
+from annul_client.wire import ErrorInfo, State
+
+if TYPE_CHECKING:
+    from annul.daemon import Daemon
+
+_log = logging.getLogger(__name__)
+
+
+def recover(daemon: Daemon) -> None:
+    """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request."""
+    _forget_other_boots(daemon.config.runtime_dir)
+    for record in daemon.store.unpublished():
+        daemon.supervision.publish(record)
+    for entry in daemon.store.queued():
+        daemon.registry.queue.add(entry, daemon.clock.wall())
+    for record in daemon.store.unfinished():
+        _take_up(daemon, record)
+    _sweep(daemon)
+
+
+def _take_up(daemon: Daemon, record: JobRecord) -> None:
+    known = daemon.catalog.known.get(record.type)
+    name = f"{record.id}.{record.attempt}"
+    run_dir = daemon.supervision.run_dir(name)
+    try:
+        board = Board.open(run_dir / BOARD)
+    except (OSError, ValueError):
+        board = None
+    if known is None or board is None:
+        _without_board(daemon, record)
+        return
+    active = Active(
+        record,
+        known,
+        board,
+        daemon.supervision.tree(name, run_dir / BOARD, make=False),
+        run_dir,
+        daemon.supervision.attempt_dir(record),
+    )
+    daemon.registry.hold(active)
+    _restore_ladder(daemon, active)
+    _restore_timeout(daemon, active)
+    registered = board.process()
+    active.pid = registered[0] if registered else None
+    active.pidfd = open_pidfd(*registered) if registered else None
+    active.ended = active.pidfd is None
+    if active.ended:
+        _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
+        if registered is None:
+            # Its launch was still on its way. The old zygote is gone with the old daemon; should a child of it come
+            # yet, it finds no board and ends.
+            (run_dir / BOARD).unlink(missing_ok=True)
+        daemon.supervision.look(active)
+    else:
+        _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
+        daemon.supervision.nudged(name)
+
+
+def _restore_ladder(daemon: Daemon, active: Active) -> None:
+    """A cancel that was under way goes on with what is left of its grace."""
+    found = active.board.cancel()
+    if found is None and active.record.state is not State.CANCELLING:
+        return
+    if found is None:  # committed, and the old daemon died before it set the flag
+        daemon.supervision.stop(active, StopKind.CANCEL, reason="", by="", grace_s=None)
+        return
+    notice, deadline_ns = found
+    asked = deadline_ns / 1e9 - notice.grace_s
+    kind = StopKind(notice.kind)
+    if active.record.state is not State.CANCELLING and kind is StopKind.CANCEL:
+        # The board is the durable record of an intent that the store refused (C1).
+        active.record = daemon.ledger.change(active.record.with_(state=State.CANCELLING), State.CANCELLING)
+    active.ladder = Ladder(
+        kind=kind,
+        reason=notice.reason,
+        by=notice.by,
+        grace_s=notice.grace_s,
+        asked=asked,
+        asked_at=notice.asked_at,
+        flag=asked,
+        sigterm=asked,
+        terms=1,
+        last=daemon.clock.monotonic(),
+    )
+
+
+def _restore_timeout(daemon: Daemon, active: Active) -> None:
+    record = active.record
+    timeout_s = record.timeout_s if record.timeout_s is not None else active.known.type.timeout_s
+    if timeout_s is not None and record.started_at is not None:
+        # Across daemons only the wall clock is common to both; a running ladder keeps its own deadline.
+        gone = max(0.0, daemon.clock.wall() - record.started_at)
+        active.timeout_at = daemon.clock.monotonic() + max(0.0, timeout_s - gone)
+
+
+def _without_board(daemon: Daemon, record: JobRecord) -> None:
+    """After a reboot, or where the runtime directory was emptied: nothing is known but the store."""
+    if record.state is State.CANCELLING:
+        state, error = State.CANCELLED, None
+    elif record.state is State.STARTING:
+        state, error = State.QUEUED, None
+    else:
+        state = State.FAILED
+        error = ErrorInfo(
+            code="lost", message="the machine restarted, or the runtime directory was emptied, while it ran"
+        )
+    _log.warning("job %s.%d has no board: %s", record.id, record.attempt, state, extra={"action": "adopt"})
+    changed = record.with_(state=state, error=error, finished_at=daemon.clock.wall() if state.final else None)
+    daemon.ledger.change(changed, str(state))
+    if state is State.QUEUED:
+        daemon.supervision.enqueue(changed)
+
+
+def _forget_other_boots(runtime_dir: Path) -> None:
+    """Boards of an earlier boot tell of pids that mean nothing any more."""
+    mark = runtime_dir / "boot_id"
+    now = proc.boot_id()
+    if mark.exists() and mark.read_text() != now:
+        shutil.rmtree(runtime_dir / "jobs", ignore_errors=True)
+    mark.write_text(now)
+    (runtime_dir / "jobs").mkdir(exist_ok=True, mode=0o700)
+
+
+def _sweep(daemon: Daemon) -> None:
+    """Directories that no live attempt and no stored job accounts for: left by a crash between two steps."""
+    live = {active.name for active in daemon.registry.active.values()}
+    for path in (daemon.config.runtime_dir / "jobs").iterdir():
+        if path.name not in live:
+            daemon.sweeper.add(path)
+    for path in (daemon.config.state_dir / "jobs").iterdir():
+        if not daemon.store.knows(path.name):
+            daemon.sweeper.add(path)
+    if daemon.cgroup is not None:
+        for path in daemon.cgroup.iterdir():
+            if path.is_dir() and path.name not in live:
+                stale = tree.CgroupTree(path)
+                stale.kill(None, leader_alive=False)
+                stale.remove()

@@ -1,0 +1,170 @@
+"""What is alive: the attempts that hold a slot, the queue, and who waits for what.
+
+Owned by the loop thread. Everything here can be lost: after a restart it is made again from the store, the boards and
+/proc.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from annul import cancel, proc
+from annul.board import Board
+from annul.cancel import Ladder
+from annul.catalog import Known
+from annul.scheduling import Limits, Queue, Running
+from annul.store import JobRecord
+from annul.tree import Tree
+
+
+class Active:
+    """One attempt: its facts, and the handles on what is alive of it."""
+
+    def __init__(self, record: JobRecord, known: Known, board: Board, tree: Tree, run_dir: Path, attempt_dir: Path):
+        self.record = record
+        self.known = known
+        self.board = board
+        self.tree = tree
+        self.run_dir = run_dir
+        self.attempt_dir = attempt_dir
+        self.pid: int | None = None
+        self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
+        self.ended = False  # the leader has
+        self.status: int | None = None  # as of waitpid
+        self.ladder: Ladder | None = None
+        self.swept: set[int] = set()  # pids other than the leader's that had to be killed
+        self.members: dict[int, int] = {}  # pid -> pidfd of survivors of the leader, watched
+        self.progress_seen = 0
+        self.stuck_told = False
+        # Deadlines, monotonic seconds; None: not set.
+        self.timeout_at: float | None = None
+        self.launch_by: float | None = None
+        self.status_by: float | None = None
+        self.look_at: float | None = None
+        self.looks = 0
+        self.progress_at: float | None = None
+        self.progress_told = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.record.id}.{self.record.attempt}"
+
+    @property
+    def leader_alive(self) -> bool:
+        return not self.ended
+
+    def seen(self) -> cancel.Seen:
+        return cancel.Seen(
+            leader_alive=self.leader_alive,
+            unwound=self.board.unwound_at != 0,
+            repeat_term=not self.known.type.signal_tree,
+        )
+
+    def next_due(self) -> float | None:
+        times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.progress_at]
+        if self.ladder is not None:
+            times.append(cancel.due(self.ladder, self.seen()))
+        return min((at for at in times if at is not None), default=None)
+
+    def close(self) -> None:
+        for fd in (self.pidfd, *self.members.values()):
+            if fd is not None:
+                os.close(fd)
+        self.pidfd = None
+        self.members.clear()
+        self.board.close()
+
+    def watch(self, pids: list[int]) -> None:
+        """Hold a pidfd on each of these, so that the poll tells when one ends."""
+        for pid in set(self.members) - set(pids):
+            os.close(self.members.pop(pid))
+        for pid in pids:
+            if pid in self.members or pid == self.pid:
+                continue
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                continue  # gone meanwhile: the next look tells
+            if (one := proc.stat(pid)) is None or not one.alive:
+                os.close(fd)
+                continue
+            self.members[pid] = fd
+
+
+class Waiter:
+    """Somebody who asked to be told when a job is final."""
+
+    def __init__(self, job_id: str, tell: Callable[[bool], None], until: float):
+        self.job_id = job_id
+        self.tell = tell  # with whether it is final
+        self.until = until
+        self.done = False
+
+
+class Registry:
+    """Everything alive."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.queue = Queue()
+        self.running = Running()
+        self.active: dict[str, Active] = {}  # by job id
+        self._waiting: dict[str, list[Waiter]] = {}
+        self._waits: list[tuple[float, int, Waiter]] = []
+        self._serial = itertools.count()
+
+    def by_name(self, name: str) -> Active | None:
+        """The attempt called "job.attempt", if it is the one alive."""
+        job_id, _, attempt = name.rpartition(".")
+        found = self.active.get(job_id)
+        return found if found is not None and str(found.record.attempt) == attempt else None
+
+    def by_pid(self, pid: int) -> Active | None:
+        return next((one for one in self.active.values() if one.pid == pid), None)
+
+    def hold(self, active: Active) -> None:
+        """Take a slot."""
+        self.active[active.record.id] = active
+        self.running.add(active.record.user, active.record.type)
+
+    def free(self, active: Active) -> None:
+        """Give the slot back: nothing of the attempt is alive."""
+        del self.active[active.record.id]
+        self.running.remove(active.record.user, active.record.type)
+        active.close()
+
+    def leaders(self) -> list[int]:
+        """Pids of all job leaders: the children of zygotes that are not left over."""
+        return [one.pid for one in self.active.values() if one.pid is not None]
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def wait(self, job_id: str, tell: Callable[[bool], None], until: float) -> None:
+        waiter = Waiter(job_id, tell, until)
+        self._waiting.setdefault(job_id, []).append(waiter)
+        heapq.heappush(self._waits, (until, next(self._serial), waiter))
+
+    def next_wait(self) -> float | None:
+        while self._waits and self._waits[0][2].done:
+            heapq.heappop(self._waits)
+        return self._waits[0][0] if self._waits else None
+
+    def told_final(self, job_id: str) -> None:
+        for waiter in self._waiting.pop(job_id, ()):
+            waiter.done = True
+            waiter.tell(True)
+
+    def expire_waits(self, now: float) -> None:
+        while (at := self.next_wait()) is not None and at <= now:
+            _, _, waiter = heapq.heappop(self._waits)
+            waiter.done = True
+            others = [one for one in self._waiting[waiter.job_id] if one is not waiter]
+            if others:
+                self._waiting[waiter.job_id] = others
+            else:
+                del self._waiting[waiter.job_id]
+            waiter.tell(False)

@@ -1,0 +1,1 @@
+"""What runs in the job's process, and in the zygote it is forked from."""

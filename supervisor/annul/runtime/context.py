@@ -1,0 +1,83 @@
+"""What a job is given: its parameters, its signal, its places, and a way to say how far it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from annul.board import Board
+from annul.runtime.launch import Launch
+from annul.runtime.signal import JobSignal
+
+
+class JobContext:
+    """One attempt of a job, from within. Made by annul; its methods may be called from any thread."""
+
+    def __init__(self, launch: Launch, params: Any, board: Board, signal: JobSignal, notifier: Notifier) -> None:
+        self._launch = launch
+        self._board = board
+        self._notifier = notifier
+        self.params = params
+        self.signal = signal
+        self.job_id = launch.job_id
+        self.attempt = launch.attempt
+        self.type = launch.type
+        self.user = launch.user
+        self.title = launch.title
+        self.labels = dict(launch.labels)
+        self.log = logging.getLogger(f"annul.job.{launch.type}")  # goes to the job's log
+        self.run_dir = Path(launch.run_dir)  # cancel.json appears here
+        self.workdir = Path(launch.attempt_dir, "work")  # the job's own, and its current directory; removed afterwards
+
+    def progress(self, fraction: float | None, stage: str = "") -> None:
+        """Say how far the job is: 0 to 1 (None: unknown) and in a few words at what. Cheap; call it often.
+
+        The daemon passes on a few a second at the most, and always the last. Stages are cut at 400 bytes.
+        """
+        self._board.set_progress(None if fraction is None else min(1.0, max(0.0, float(fraction))), stage)
+        self._notifier.nudge()
+
+    def output(self, name: str) -> Path:
+        """Where to write an output: a path in the staging directory, its folders made.
+
+        `name` is relative to the user's directory ("cvs/42.json"). It is published, by rename, only together with
+        the commit of `completed`; of a job that fails or is cancelled nothing is. Raises ValueError where `name`
+        leaves the directory.
+        """
+        path = Path(self._launch.attempt_dir, "staging", _inside(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def published(self, name: str) -> Path:
+        """Where that output will be once the job is completed."""
+        return Path(self._launch.user_dir, _inside(name))
+
+
+class Notifier:
+    """Sends nudges to the daemon: "look at my board". A datagram, as with sd_notify; one may be lost."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path = path
+        self._name = name.encode()
+        self._pid = os.getpid()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def nudge(self, *, wait_s: float = 0.0) -> None:
+        """`wait_s`: how long to wait where the daemon's queue is full. Without a daemon it is simply not sent."""
+        if os.getpid() != self._pid:
+            return  # a child that the job forked speaks for itself only
+        self._socket.settimeout(wait_s)
+        try:
+            self._socket.sendto(self._name, self._path)
+        except OSError:
+            pass  # the daemon is away, or busy: it reads the board when it looks next
+
+
+def _inside(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise ValueError(f"an output's name is relative to the user's directory and stays in it: {name!r} does not")
+    return path

@@ -1,0 +1,203 @@
+"""The life of a job's process, from the fork to its exit.
+
+The order matters: own session and cgroup, then the SIGTERM handler, then the pid on the board, then a look at the
+flag, and only then code of the user's. So a cancel at any moment is either seen here or is delivered to a process that
+is already where the whole of it can be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from annul import prctl, proc
+from annul.board import Board
+from annul.errors import Cancelled, JobError
+from annul.jobtype import JobType
+from annul.lifecycle import Verdict
+from annul.runtime import outcome
+from annul.runtime.context import JobContext, Notifier
+from annul.runtime.launch import Launch
+from annul.runtime.outcome import Outcome
+from annul.runtime.signal import JobSignal
+from annul_client.wire import ErrorInfo, Stage
+
+BOARD = "board"  # its name in the run directory
+
+
+def load(target: str) -> JobType:
+    """The JobType behind "module:attribute". Raises ImportError, AttributeError or whatever the module raises."""
+    module, _, attribute = target.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, JobType):
+        raise TypeError(f"{target} is no job type; is @job missing?")
+    return found
+
+
+def main(launch: Launch, job_type: JobType | None) -> NoReturn:
+    """Run one attempt and exit. `job_type`: where the zygote has imported it already.
+
+    Called in the forked child, SIGTERM blocked. Never returns and never raises.
+    """
+    status = 70  # EX_SOFTWARE: only where annul's own code fails
+    try:
+        status = _run(launch, job_type)
+    except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)  # the zygote's atexit handlers are not this process's
+
+
+def _run(launch: Launch, job_type: JobType | None) -> int:
+    pid = os.getpid()
+    os.setsid()
+    prctl.set_child_subreaper()
+    if launch.cgroup is not None:
+        _enter(Path(launch.cgroup))
+    board = Board.open(Path(launch.run_dir, BOARD))  # gone: the daemon gave this launch up
+    signals = JobSignal.install(board, job_type.interrupt if job_type else "raise")
+    own = proc.stat(pid)
+    board.set_process(pid, own.start_time if own else 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    attempt_dir = Path(launch.attempt_dir)
+    for name in ("staging", "work", "tmp"):
+        (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    _redirect(attempt_dir / "log")
+    os.umask(0o077)
+    os.environ.clear()
+    os.environ.update(launch.env)
+    os.chdir(attempt_dir / "work")
+    if launch.memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    notifier = Notifier(launch.notify, launch.name)
+
+    ended = _guarded(launch, job_type, board, signals, notifier)
+    if os.getpid() != pid:  # a child of the job's that came up all the way here: it has no say
+        return 1
+    board.stamp_unwound(time.monotonic_ns())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if ended.verdict is Verdict.COMPLETED:
+        try:
+            ended = msgspec.structs.replace(ended, files=outcome.staged(attempt_dir / "staging"))
+        except OSError as error:
+            ended = _failed("output", f"writing the job's outputs to disk: {error}")
+    outcome.write(attempt_dir, ended)
+    return 0 if ended.verdict is Verdict.COMPLETED else 1
+
+
+def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: JobSignal, notifier: Notifier) -> Outcome:
+    """Run the job's code, and make whatever comes out of it an outcome."""
+    try:
+        try:
+            try:
+                signals.arm()
+                return _completed(_call(launch, job_type, board, signals, notifier))
+            finally:
+                signals.disarm()
+        except JobError as error:
+            traceback.print_exc()
+            return Outcome(
+                verdict=Verdict.FAILED,
+                error=ErrorInfo(code=error.code, message=error.message),
+                retryable=error.retryable,
+                result=msgspec.Raw() if error.result is None else msgspec.Raw(msgspec.json.encode(error.result)),
+            )
+        except MemoryError:
+            gc.collect()
+            limit = f"{launch.memory_bytes // 2**20} MiB" if launch.memory_bytes else "the machine's"
+            return _failed("out_of_memory", f"the job needed more memory than it may have ({limit})")
+        except SystemExit as error:
+            return _failed("exit", f"the job called sys.exit({error.code!r}) instead of returning or raising")
+        except Exception as error:  # noqa: BLE001 (any error of the job's is its outcome)
+            traceback.print_exc()
+            return _failed("exception", f"{type(error).__name__}: {error}"[:2000])
+    except (Cancelled, asyncio.CancelledError):
+        # Race: raised also between the job's return and `disarm`, or in one of the handlers above: hence out here.
+        signals.disarm()
+        stage = signals.stage if board.running_at else Stage.BEFORE_START
+        return Outcome(verdict=Verdict.CANCELLED, stage=stage)
+
+
+def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSignal, notifier: Notifier) -> Any:
+    if signals.aborted:  # also where nothing is raised (`interrupt` flag and task)
+        raise Cancelled("before its first line")
+    if job_type is None:
+        job_type = load(launch.target)
+        signals.interrupt_by(job_type.interrupt)
+    params = msgspec.json.decode(launch.params, type=job_type.params)
+    context = JobContext(launch, params, board, signals, notifier)
+    board.stamp_running(time.monotonic_ns())
+    notifier.nudge(wait_s=0.2)
+    if job_type.interrupt == "task":
+        return asyncio.run(_as_task(job_type, context, params, signals))
+    returned = job_type.function(context, params)
+    if asyncio.iscoroutine(returned):  # an async job with interrupt="flag"
+        return asyncio.run(returned)
+    return returned
+
+
+async def _as_task(job_type: JobType, context: JobContext, params: Any, signals: JobSignal) -> Any:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(job_type.function(context, params))
+    # From the watcher thread; Race: aborted before the listener was there is seen by the second look.
+    signals.add_listener(lambda _: loop.call_soon_threadsafe(task.cancel))
+    if signals.aborted:
+        task.cancel()
+    return await task
+
+
+def _completed(value: Any) -> Outcome:
+    try:
+        return Outcome(verdict=Verdict.COMPLETED, result=msgspec.Raw(msgspec.json.encode(value)))
+    except (TypeError, ValueError) as error:
+        return _failed("result", f"what the job returned cannot be written as JSON: {error}")
+
+
+def _failed(code: str, message: str) -> Outcome:
+    return Outcome(verdict=Verdict.FAILED, error=ErrorInfo(code=code, message=message))
+
+
+def _enter(cgroup: Path) -> None:
+    fd = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")  # "the process that writes"
+    finally:
+        os.close(fd)
+
+
+def _redirect(log: Path) -> None:
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(null)
+    os.close(fd)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # the disk is full, or the job closed it: nobody is left to tell

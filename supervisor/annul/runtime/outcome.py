@@ -1,0 +1,76 @@
+"""The outcome: how an attempt ended, by its own word. A file, so that it outlives the daemon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from annul.lifecycle import Verdict
+from annul_client.wire import ErrorInfo, Stage
+
+NAME = "outcome.json"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Written once, by rename, as the last thing the attempt does."""
+
+    verdict: Verdict
+    result: msgspec.Raw = msgspec.Raw()  # JSON; empty: none
+    files: list[str] = []  # staged outputs, relative to the staging directory, fsynced
+    error: ErrorInfo | None = None
+    retryable: bool = False
+    stage: Stage | None = None  # of a cancel: what delivered it
+
+
+def write(attempt_dir: Path, outcome: Outcome) -> None:
+    """Durable when it returns: file and directory are fsynced. Raises OSError (disk full)."""
+    part = attempt_dir / f"{NAME}.part"
+    with part.open("wb") as file:
+        file.write(msgspec.json.encode(outcome))
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(attempt_dir / NAME)
+    fsync_dir(attempt_dir)
+
+
+def read(attempt_dir: Path) -> Outcome | None:
+    """The outcome, or None where the attempt wrote none.
+
+    Raises ValueError where the file is none, OSError where it could not be read: unknown, not absent.
+    """
+    try:
+        data = (attempt_dir / NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Outcome)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{attempt_dir / NAME} is no outcome: {error}") from error
+
+
+def staged(staging: Path) -> list[str]:
+    """The names of all regular files staged, fsynced. Links and devices are not outputs. Raises OSError."""
+    names = []
+    for path in sorted(staging.rglob("*")):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            fsync_dir(path)
+        elif path.is_file():
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            names.append(str(path.relative_to(staging)))
+    return names
+
+
+def fsync_dir(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""The menagerie: jobs that behave, and jobs that do not."""
