@@ -101,9 +101,9 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     if any(count >= 2 and count > 0.5 * len(side) for count, side in zip(heads, (left, right), strict=True)):
         return 0.0  # headings hung in the margin
     aligned = max(_aligned(left, right), _aligned(right, left))
-    size = len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1
+    size = float(len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1)
     if all(heads):
-        return size * 2 if aligned < 0.95 else 0.0
+        return size * 2 if aligned < (0.95 if min(heads) > 1 else 0.6) else 0.0
     dates = max(
         sum(bool(DATE.search(segment.text)) and len(segment.text) < 40 for segment in side) / len(side)
         for side in (left, right)

@@ -380,9 +380,7 @@ def upright(items: list[tuple[Item, int, bool]], width: float, height: float) ->
 
 
 def _moved(item: Item, x: float, y: float) -> Item:
-    return Item(
-        text=item.text, x=x, y=y, width=item.width, size=item.size, font=item.font, bold=item.bold
-    )
+    return Item(text=item.text, x=x, y=y, width=item.width, size=item.size, font=item.font, bold=item.bold)
 
 
 def references(page: DictionaryObject) -> Iterator[tuple[str, tuple[float, ...]]]:

@@ -115,9 +115,7 @@ _WORDS = {
 }  # fmt: skip
 
 KNOWN = {
-    re.sub(r"\s+", " ", word).strip(): field
-    for field, words in reversed(_WORDS.items())
-    for word in words.split("|")
+    re.sub(r"\s+", " ", word).strip(): field for field, words in reversed(_WORDS.items()) for word in words.split("|")
 }
 _JOINTS = re.compile(r"\s+(?:and|et|und|y|e|i)\s+|\s*[/,|]\s*")
 
@@ -139,7 +137,9 @@ def field_of(text: str) -> str | None:
     if not 2 < len(text) <= 60 or text.count(" ") > 7:
         return None
     words = plain(text)
-    if field := KNOWN.get(words) or KNOWN.get(re.sub(r"^(?:my|mes|mon|ma|meine|mis|mi|selected|relevant|key) ", "", words)):
+    if field := KNOWN.get(words) or KNOWN.get(
+        re.sub(r"^(?:my|mes|mon|ma|meine|mis|mi|selected|relevant|key) ", "", words)
+    ):
         return field
     if field := KNOWN.get(words.replace(" / ", " and ").replace("/", " and ")):
         return field

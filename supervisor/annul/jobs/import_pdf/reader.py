@@ -43,14 +43,17 @@ def read(
     # pypdf logs each oddity of a damaged file, megabytes for some: what matters is raised.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
-        with path.open("rb") as file, apply_configuration(
-            zlib_maximum_output_length=STREAM_BYTES,
-            lzw_maximum_output_length=STREAM_BYTES,
-            run_length_maximum_output_length=STREAM_BYTES,
-            array_based_stream_maximum_output_length=STREAM_BYTES,
-            stream_decoding_work_maximum_length=2 * STREAM_BYTES,
-            stream_parsing_work_maximum_count=1_500_000,
-            disable_legacy_handling=True,
+        with (
+            path.open("rb") as file,
+            apply_configuration(
+                zlib_maximum_output_length=STREAM_BYTES,
+                lzw_maximum_output_length=STREAM_BYTES,
+                run_length_maximum_output_length=STREAM_BYTES,
+                array_based_stream_maximum_output_length=STREAM_BYTES,
+                stream_decoding_work_maximum_length=2 * STREAM_BYTES,
+                stream_parsing_work_maximum_count=1_500_000,
+                disable_legacy_handling=True,
+            ),
         ):
             return _read(PdfReader(file), path, max_pages=max_pages, max_chars=max_chars, progress=progress)
     except JobError:
@@ -169,9 +172,7 @@ def _read(
     return document
 
 
-def _page(
-    pdf: PdfReader, source: Any, number: int, faces: dict[Any, Typeface], room: int
-) -> tuple[Page, list[Link]]:
+def _page(pdf: PdfReader, source: Any, number: int, faces: dict[Any, Typeface], room: int) -> tuple[Page, list[Link]]:
     left, bottom, width, height = _box(source)
     canvas = Canvas(pdf, faces, room)
     contents = source.get("/Contents")

@@ -52,7 +52,7 @@ _DATE = rf"""(?:
   | (?P<year>(?<![a-z\d.,/$€£#+-]){_YEAR}(?![\d]|[.,]\d|\s?(?:€|eur\b|%)))
 )"""
 _JOIN = r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\bto\b|\buntil\b|\btill\b|\bthrough\b|\bbis\b|\ba\b|\bau\b|\bal\b|\bhasta\b|\bjusqu\W?(?:a|en|au)\b|/|\be\b(?=\s+oggi))\s*(?:(?:la|the|l)\b\W*)?"
-_EXPECTED = r"(?:expected|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
+_EXPECTED = r"(?:expected|exp\.|est\.|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
 _RANGE = re.compile(
     rf"(?:(?:from|de|du|von|desde|dal|since|depuis(?:\s+le)?|seit|ab|\ben\b)\s+)?"
     rf"(?P<first>{_DATE.replace('?P<', '?P<a')}){_JOIN}"
@@ -60,8 +60,14 @@ _RANGE = re.compile(
     re.VERBOSE,
 )
 # "Sept - Dec 2020": the year of the second is the first's.
-_SHARED = re.compile(rf"(?<![a-z])(?P<first>{_NAME})\.?{_JOIN}(?P<second>(?:{_NAME})\.?[\s,]+(?:de\s+)?(?P<year>{_YEAR}))".replace(" ", r"[ ]"))
-_SHARED_NUMBER = re.compile(rf"(?<![\d/.-])(?P<first>0?[1-9]|1[0-2])\s?[-–—]\s?(?P<second>0?[1-9]|1[0-2])/(?P<year>{_YEAR})(?!\d)")
+_SHARED = re.compile(
+    rf"(?<![a-z])(?P<first>{_NAME})\.?{_JOIN}(?P<second>(?:{_NAME})\.?[\s,]+(?:de\s+)?(?P<year>{_YEAR}))".replace(
+        " ", r"[ ]"
+    )
+)
+_SHARED_NUMBER = re.compile(
+    rf"(?<![\d/.-])(?P<first>0?[1-9]|1[0-2])\s?[-–—]\s?(?P<second>0?[1-9]|1[0-2])/(?P<year>{_YEAR})(?!\d)"
+)
 _SINCE = re.compile(
     rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit|ab|desde|dal|from|a\s+partir\s+de)\s+(?P<first>{_DATE.replace('?P<', '?P<a')})",
     re.VERBOSE,
@@ -180,7 +186,14 @@ def _iso(match: re.Match[str], side: str) -> str | None:
 
 def _iso_unchecked(match: re.Match[str], side: str) -> str | None:
     got = {key[1:]: value for key, value in match.groupdict().items() if value and key[0] == side and len(key) > 1}
-    kind = next((key for key in ("iso", "dmy", "day", "mdy", "name", "yname", "season", "ym", "my", "my2", "year") if key in got), None)
+    kind = next(
+        (
+            key
+            for key in ("iso", "dmy", "day", "mdy", "name", "yname", "season", "ym", "my", "my2", "year")
+            if key in got
+        ),
+        None,
+    )
     if kind is None:
         return None
     text = got[kind]

@@ -111,7 +111,11 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
             continue
         used[style_of(line)] += 1
         text = line.parts[0].text.rstrip(" :")
-        if text[:1].islower() or text.endswith((".", ",")) or (line.parts[0].text.endswith(":") and len(line.parts) > 1):
+        if (
+            text[:1].islower()
+            or text.endswith((".", ","))
+            or (line.parts[0].text.endswith(":") and len(line.parts) > 1)
+        ):
             continue
         if (field := field_of(text)) and (len(line.parts) == 1 or _hangs(line)):
             known[index] = field
@@ -134,9 +138,11 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
         for style in list(good - {main}):
             lesser = style[1] < main[1] - 0.4 and not (style[2] > main[2]) and not (style[3] > main[3])
             few = len({known[index] for index in by_style[style]}) < 2
-            if (lesser or (few and style[1] < main[1] + 0.4)) and all(
-                lines[index].column in columns and _within(index, by_style[main]) for index in by_style[style]
-            ) and not (few and any(_strong(known[index]) for index in by_style[style]) and not lesser):
+            if (
+                (lesser or (few and style[1] < main[1] + 0.4))
+                and all(lines[index].column in columns and _within(index, by_style[main]) for index in by_style[style])
+                and not (few and any(_strong(known[index]) for index in by_style[style]) and not lesser)
+            ):
                 good.discard(style)
     else:
         good = set(by_style)

@@ -1,0 +1,115 @@
+"""`import-pdf`: a CV in PDF to JSON Resume v1.0.0.
+
+    reader.py        the PDF to a Document: text with places, fonts, columns
+    offline/         the engine that works by rules, on this machine
+    openai_engine.py the engine that asks a model
+    resume.py        the result's types; engine.py: what both engines give back
+
+Only light modules are imported here: the daemon imports this one to check parameters.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from annul.errors import JobError
+from annul.jobs.import_pdf.engine import Report
+from annul.jobs.import_pdf.resume import Resume
+from annul.jobtype import InputFile, job
+from annul.runtime.context import JobContext
+
+READ = 0.6  # of the progress bar: reading; the engine has the rest, but for writing the file
+ENGINE = 0.98
+
+
+class ImportPdf(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """Parameters of `import-pdf`."""
+
+    pdf: Annotated[str, InputFile.MARK]  # path
+    engine: Literal["auto", "openai", "offline"] = "auto"  # auto: openai where OPENAI_API_KEY is set
+    level: Literal["rapid", "medium", "deep"] = "medium"  # of the openai engine: how much care, and cost
+    model: str | None = None  # of the openai engine; None: the level's
+    max_pages: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    max_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+    max_chars: Annotated[int, Meta(ge=1, le=50_000_000)] = 200_000
+
+
+class ImportResult(msgspec.Struct, kw_only=True):
+    """What `import-pdf` gives back."""
+
+    cv: Resume
+    files: list[str]  # absolute path of the JSON file
+    engine: str  # "openai" or "offline": which one it was
+    usage: dict[str, Any]  # of the openai engine: tokens, model, seconds
+    report: Report
+
+
+@job(
+    "import-pdf",
+    grace_s=5,
+    timeout_s=600,
+    preload=(
+        "pypdf",
+        "openai",
+        "phonenumbers",
+        "annul.jobs.import_pdf.reader",
+        "annul.jobs.import_pdf.offline",
+        "annul.jobs.import_pdf.openai_engine",
+    ),
+    on_shutdown="queue",
+    memory_bytes=512 * 1024 * 1024,
+    env=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+)
+def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
+    """Import a CV from a PDF as JSON Resume."""
+    from annul.jobs.import_pdf.reader import read
+
+    engine = params.engine
+    if engine == "auto":
+        engine = "openai" if os.environ.get("OPENAI_API_KEY") else "offline"
+
+    def reading(fraction: float, stage: str) -> None:
+        ctx.progress(READ * fraction, stage)
+
+    def thinking(fraction: float, stage: str) -> None:
+        ctx.progress(READ + (ENGINE - READ) * fraction, stage)
+
+    document = read(
+        Path(params.pdf),
+        max_pages=params.max_pages,
+        max_bytes=params.max_bytes,
+        max_chars=params.max_chars,
+        progress=reading,
+    )
+    try:
+        if engine == "openai":
+            from annul.jobs.import_pdf.openai_engine import extract as ask
+
+            extraction = ask(document, model=params.model, level=params.level, progress=thinking, log=ctx.log)
+        else:
+            from annul.jobs.import_pdf.offline import extract
+
+            extraction = extract(document, progress=thinking)
+    except MemoryError as error:
+        raise JobError(
+            "out_of_memory",
+            f"importing {Path(params.pdf).name} took more memory than a job may have. Give only the pages of the CV.",
+        ) from error
+
+    name = f"cvs/{ctx.job_id}.json"
+    file = ctx.output(name)
+    file.touch(mode=0o600)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(extraction.cv), indent=2) + b"\n")
+    ctx.progress(1.0, "done")
+    return ImportResult(
+        cv=extraction.cv,
+        files=[str(ctx.published(name))],
+        engine=engine,
+        usage=extraction.usage,
+        report=extraction.report,
+    )

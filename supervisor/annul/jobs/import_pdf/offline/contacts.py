@@ -1,0 +1,414 @@
+"""Who the CV is of: name, label, email, phone, address, links, out of the text before the first heading."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import msgspec
+
+from annul.jobs.import_pdf.document import Document
+from annul.jobs.import_pdf.headings import field_of, plain
+from annul.jobs.import_pdf.lines import Line, Segment
+from annul.jobs.import_pdf.offline.dates import periods
+from annul.jobs.import_pdf.offline.links import EMAIL, URL, network_of, profile_of, with_scheme
+from annul.jobs.import_pdf.offline.sections import Section
+from annul.jobs.import_pdf.offline.words import POSITION, country_of, has, place_score
+from annul.jobs.import_pdf.resume import Basics, Location, Profile
+
+_PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])")
+_SEPARATORS = re.compile(r"\s{3,}|\s*[|•·▪●■◦∙⋅◇♦*]\s*|\s+[–—-]\s+|\s+/\s+")
+_LABELS = re.compile(
+    r"^(?:e-?mail|mail|courriel|correo|phone|tel|telephone|telefon|telefono|mobile|mob|cell|portable|handy|address|adresse|"
+    r"direccion|website|web|site|site web|homepage|url|linkedin|github|gitlab|twitter|x|portfolio|blog|location|"
+    r"ville|city|skype|fax|t|m|e|p|a|w|mailto|nom|name)\s*:\s*|^(?:tel|tél|mob|fax)\.:?\s*",
+    re.IGNORECASE,
+)
+_TITLES = re.compile(
+    r"\b(?:curriculum\s+vit(?:ae|æ)|r[eé]sum[eé]|cv|lebenslauf|hoja de vida|bewerbung)\b", re.IGNORECASE
+)
+_STREET = re.compile(
+    r"\b(?:rue|avenue|av\.|boulevard|bd|place|chemin|allee|impasse|quai|street|st\.|road|rd\.?|ave\.?|lane|drive|"
+    r"court|square|apt|suite|calle|plaza|via|piazza|county)\b|(?:strasse|straße|str\.|weg|platz|gasse)\b",
+    re.IGNORECASE,
+)
+_ZIP = re.compile(r"(?<![\w-])(?:([A-Z]{1,2})-)?(\d{5}(?:-\d{4})?|\d{4})(?!\w)")
+_PERSONAL = re.compile(
+    r"^(?:born|ne[e]? le|date of birth|geboren|nationalit|nationality|permis|driving|age|\d\d ans)", re.IGNORECASE
+)
+
+
+class Found(msgspec.Struct):
+    """What was found, and what nothing was made of."""
+
+    basics: Basics
+    rest: list[str] = []
+    prose: list[str] = []  # sentences among the contacts: a summary without a heading
+    unsure: list[str] = []
+
+
+def contacts(document: Document, sections: list[Section]) -> Found:
+    """The `basics` of the CV, without its summary."""
+    top = [section for section in sections if section.field in ("top", "contact")]
+    head = [line for section in top if section.field == "top" for line in section.lines if line.page == 1]
+    basics = Basics()
+    found = Found(basics=basics)
+    name_parts = _name(head or [line for section in sections for line in section.lines[:6] if line.page == 1], document)
+    used = {id(part) for part in name_parts}
+    rest_of_name = _set_name(basics, name_parts)
+    if not basics.name:
+        found.unsure.append("No line looks like a name.")
+
+    pieces: list[tuple[str, Segment | None, bool]] = [(text, None, True) for text in rest_of_name]
+    for section in top:
+        for line in section.lines:
+            if _is_prose(line, section.lines):
+                found.prose.append(line.text)
+                continue
+            for part in line.parts:
+                if id(part) in used:
+                    continue
+                for text in _SEPARATORS.split(part.text):
+                    if text.strip(" ,;|·•–—-"):
+                        pieces.append((text.strip(" ,;|·•"), part, section.field == "top"))
+    _fill(basics, pieces, name_parts, found, document)
+    if not basics.phone:  # a CV that prints its contacts among other things
+        for section in sections:
+            if section.field in ("summary", "other") and not basics.phone:
+                lone = [
+                    part.text for line in section.lines for part in line.parts if _PHONE.fullmatch(part.text.strip())
+                ]
+                basics.phone = _best_phone([text for text in lone if sum(char.isdigit() for char in text) >= 8])
+    if not basics.email:
+        everything = "\n".join(
+            line.text for section in sections if section.field != "references" for line in section.lines
+        )
+        if match := EMAIL.search(everything):
+            basics.email = match[0]
+    if not basics.email:
+        mail = next((link.uri for link in document.links if link.uri.lower().startswith("mailto:")), "")
+        basics.email = mail[7:].partition("?")[0]
+    return found
+
+
+def _is_prose(line: Line, around: list[Line]) -> bool:
+    """Part of a paragraph: long, with the look of sentences."""
+    text = line.text
+    if "@" in text or URL.search(text) or len(_PHONE.findall(text)) > 0:
+        return False
+    words = text.split()
+    small = sum(word[:1].islower() for word in words)
+    if len(words) >= 8 and small >= 0.4 * len(words):
+        return True
+    index = around.index(line)
+    above = around[index - 1] if index else None
+    below = around[index + 1] if index + 1 < len(around) else None
+    # The ends of a narrow paragraph: the line above or below in the same look runs on.
+    return any(
+        near is not None
+        and abs(near.size - line.size) < 0.3
+        and abs(near.x0 - line.x0) < 3
+        and near.parts[0].font == line.parts[0].font
+        and len(near.text.split()) >= 4
+        and sum(word[:1].islower() for word in near.text.split()) >= 0.5 * len(near.text.split())
+        and len(words) >= 1
+        and (small >= 0.5 * len(words) or text.endswith("."))
+        for near in (above, below)
+    )
+
+
+def _name(head: list[Line], document: Document) -> list[Segment]:
+    """The segments of the name: the largest print that could be one."""
+    best: list[Segment] = []
+    best_score = 0.0
+    flat = [(index, part) for index, line in enumerate(head[:25]) for part in line.parts]
+    sizes = [part.size for _, part in flat] or [10.0]
+    top = max(sizes)
+    author = plain(document.meta.get("Author", "") + " " + document.meta.get("Title", ""))
+    for index, part in flat:
+        text = _bare(part.text)
+        words = text.split()
+        if not _could_be_name(text) or not words:
+            continue
+        score = 2.0 * part.size / top + (0.5 if 2 <= len(words) <= 4 else -0.3) - 0.08 * index
+        score += 0.4 if plain(text) and plain(text) in author else 0.0
+        score -= 1.2 if has(POSITION, text) else 0.0
+        score -= 1.0 if field_of(text) else 0.0
+        score -= 0.8 if place_score(text) > 0.8 else 0.0
+        score += 0.1 if part.bold else 0.0
+        if score > best_score:
+            best, best_score = [part], score
+    if best:  # a first name and a family name on lines, or in weights, of their own
+        first = best[0]
+        for _, part in flat:
+            near = abs(part.y - first.y) < 1.8 * first.size and abs(part.size - first.size) < 0.12 * first.size
+            bare = _bare(part.text)
+            same = (
+                abs(part.x0 - first.x0) < 4
+                or abs(part.y - first.y) < 1
+                or abs((part.x0 + part.x1) - (first.x0 + first.x1)) < 20
+            )
+            if (
+                part is not first
+                and near
+                and same
+                and _could_be_name(bare)
+                and not has(POSITION, bare)
+                and part.size > 13
+            ):
+                if len(bare.split()) + len(first.text.split()) <= 5 and plain(bare) != plain(first.text):
+                    best.append(part)
+                break
+        best.sort(key=lambda part: (-round(part.y), part.x0))
+    return best
+
+
+def _bare(text: str) -> str:
+    """A line without "Curriculum vitae" and what follows a separator."""
+    text = re.split(r"\s*[|·•,]\s*|\s+[–—-]\s+|\s{3,}", text)[0]
+    return _TITLES.sub("", text).strip(" -–—:,|")
+
+
+def _could_be_name(text: str) -> bool:
+    words = text.split()
+    if not 1 <= len(words) <= 6 or len(text) > 50 or len(text) < 3:
+        return False
+    if any(char.isdigit() or char in "@/\\_=+#:!?;" for char in text):
+        return False
+    letters = [char for char in text if char.isalpha()]
+    if len(letters) < 0.75 * len(text.replace(" ", "")):
+        return False
+    capital = sum(word[:1].isupper() or not word[:1].isascii() or not word[:1].isalpha() for word in words)
+    return capital >= 0.6 * len(words) and not text.endswith(".") or (len(words) >= 2 and text.isupper())
+
+
+def _set_name(basics: Basics, parts: list[Segment]) -> list[str]:
+    """Set the name; give what else stood in its line."""
+    rest: list[str] = []
+    names: list[str] = []
+    for part in parts:
+        pieces = re.split(r"\s*[|·•]\s*|\s+[–—-]\s+|,\s+|\s{3,}", part.text)
+        names.append(_TITLES.sub("", pieces[0]).strip(" -–—:,|"))
+        rest += [piece for piece in pieces[1:] if not _TITLES.fullmatch(piece.strip())]
+    name = " ".join(" ".join(names).split())
+    basics.name = _cased(name)
+    return [piece for piece in rest if piece.strip()]
+
+
+def _cased(name: str) -> str:
+    """Capitals only: written as names are."""
+    letters = [char for char in name if char.isalpha()]
+    if len(letters) < 3 or sum(char.isupper() for char in letters) < 0.8 * len(letters):
+        return name
+    return re.sub(r"[^\W\d_]+", lambda match: match[0].capitalize() if len(match[0]) > 1 else match[0], name)
+
+
+def _fill(
+    basics: Basics,
+    pieces: list[tuple[str, Segment | None, bool]],
+    name_parts: list[Segment],
+    found: Found,
+    document: Document,
+) -> None:
+    """Give each piece of the header its field."""
+    phones: list[str] = []
+    places: list[tuple[float, str]] = []
+    labels: list[tuple[float, str]] = []
+    users: list[tuple[str, Segment | None]] = []
+    loose: list[tuple[str, Segment | None]] = []
+    name = plain(basics.name)
+    for whole, part, is_top in pieces:
+        text = whole
+        tag = plain(match[0]) if (match := _LABELS.match(text)) else ""
+        text = _LABELS.sub("", text).strip()
+        if not text or plain(text) == name or _TITLES.fullmatch(text) or _PERSONAL.match(plain(text)):
+            if text and plain(text) != name:
+                found.rest.append(whole)
+            continue
+        if match := EMAIL.search(text):
+            if not basics.email:
+                basics.email = match[0]
+            text = text.replace(match[0], " ").replace("mailto:", " ").strip(" ,;|")
+        for match in list(URL.finditer(text)):
+            _take_url(basics, match[0])
+            text = text.replace(match[0], " ").strip(" ,;|")
+        for match in list(_PHONE.finditer(text)):
+            digits = sum(char.isdigit() for char in match[0])
+            if 7 <= digits <= 15 and not (periods(match[0]) and digits <= 8):
+                phones.append(match[0].strip(" .-–/"))
+                text = text.replace(match[0], " ").strip(" ,;|")
+        text = _LABELS.sub("", " ".join(text.split())).strip(" ,;|:")
+        if text.count("(") != text.count(")"):
+            text = text.strip("() ")
+        if not any(char.isalnum() for char in text):
+            continue
+        if tag in ("tel", "phone") and not phones and sum(char.isdigit() for char in text) >= 7:
+            phones.append(text)
+            continue
+        if (linked := _linked(part, text, document)) and (profile := profile_of(linked)) and " " not in text:
+            basics.profiles.append(Profile(network=profile.network, username=text))
+            continue
+        if network_of(tag) and " " not in text:
+            basics.profiles.append(Profile(network=network_of(tag), username=text))
+            continue
+        if linked and linked.startswith("http") and " " not in text and "." in text and not basics.url:
+            basics.url = with_scheme(text)
+            continue
+        if re.fullmatch(r"@[\w.]{2,30}", text):
+            users.append((text, part))
+            continue
+        score = max(place_score(text), 0.95 if _STREET.search(text) and (_ZIP.search(text) or len(text) < 40) else 0.0)
+        score = max(score, 0.9 if re.match(r"^(?:[A-Z]{1,2}-)?\d{4,5}\s+[^\W\d]", text) else 0.0)
+        if score >= 0.4 and not has(POSITION, text):
+            places.append((score, text))
+        elif network_of(plain(text)):
+            continue  # the name of a network beside a picture of it
+        else:
+            loose.append((text, part))
+    _labels(basics, loose, name_parts, labels, places, users, found)
+    basics.phone = _best_phone(phones)
+    found.rest += [phone for phone in phones if phone != basics.phone]
+    for text, _ in users:
+        basics.profiles.append(Profile(network="Twitter", username=text))
+    basics.location = _location([text for _, text in places])
+    _dedupe(basics)
+
+
+def _labels(
+    basics: Basics,
+    loose: list[tuple[str, Segment | None]],
+    name_parts: list[Segment],
+    labels: list[tuple[float, str]],
+    places: list[tuple[float, str]],
+    users: list[tuple[str, Segment | None]],
+    found: Found,
+) -> None:
+    """Of the pieces left: what the person says they are, a town, a user name; the rest is kept."""
+    under = min((part.y for part in name_parts), default=0.0)
+    for index in range(len(loose) - 1, 0, -1):  # a label that runs over two lines
+        (first, above), (second, below) = loose[index - 1], loose[index]
+        if above is None or below is None or above is below or above.font != below.font:
+            continue
+        close = 0 < above.y - below.y < 1.6 * above.size and abs(above.size - below.size) < 0.2
+        if close and abs(above.x0 - below.x0) < 3 and 0 < under - above.y < 45 and len(second.split()) < 3:
+            loose[index - 1 : index + 1] = [(f"{first} {second}", above)]
+    for text, part in loose:
+        words = text.split()
+        if len(words) > 14 or text.endswith((".", "!", "”", '"')) or text[:1] in "“\"«'":
+            found.rest.append(text)
+            continue
+        score = 0.0
+        score += 1.0 if has(POSITION, text) else 0.0
+        if part is None:
+            score += 0.8
+        elif under and 0 <= under - part.y < 45:
+            score += 0.6
+        score += 0.3 if part is not None and part.size > 10.5 else 0.0
+        score -= 0.5 if len(words) == 1 else 0.0
+        score -= 0.6 if any(char.isdigit() for char in text) else 0.0
+        score -= 0.4 if text[:1].islower() else 0.0
+        if score >= 0.6:
+            labels.append((score, text))
+        elif len(words) <= 3 and text[:1].isupper() and place_score(text) >= 0.3 and not places:
+            places.append((0.3, text))
+        else:
+            found.rest.append(text)
+    if labels:
+        best = max(labels, key=lambda label: label[0])
+        siblings = [text for score, text in labels if score >= best[0] - 0.3]
+        index = siblings.index(best[1])
+        basics.label = _cased(siblings[index]) if siblings[index].isupper() else siblings[index]
+        if len(siblings) > 1 and len(" · ".join(siblings)) < 60 and len(name_parts) > 0:
+            basics.label = " · ".join(siblings)
+            siblings = []
+        found.rest += [text for _, text in labels if text not in basics.label]
+
+
+def _take_url(basics: Basics, text: str) -> None:
+    if profile := profile_of(text):
+        basics.profiles.append(profile)
+    elif not basics.url:
+        basics.url = with_scheme(text)
+
+
+def _linked(part: Segment | None, text: str, document: Document) -> str:
+    """The URI that the PDF links a piece of text to."""
+    if part is None:
+        return ""
+    share = max(1, len(part.text))
+    begin = max(0, part.text.find(text))
+    middle = part.x0 + (part.x1 - part.x0) * (begin + len(text) / 2) / share
+    for link in document.links:
+        if (
+            link.page == 1
+            and link.x0 - 2 <= middle <= link.x1 + 2
+            and min(link.y0, link.y1) - 3 <= part.y + 2 <= max(link.y0, link.y1) + 3
+        ):
+            return link.uri
+    return ""
+
+
+def _best_phone(phones: list[str]) -> str:
+    """The first that is a real number somewhere; else the first."""
+    import phonenumbers
+
+    for phone in phones:
+        for region in (None, "US", "FR", "DE", "GB", "ES"):
+            try:
+                if phonenumbers.is_valid_number(phonenumbers.parse(phone, region)):
+                    return phone
+            except phonenumbers.NumberParseException:
+                continue
+    return phones[0] if phones else ""
+
+
+def _location(texts: list[str]) -> Location | None:
+    """An address out of the pieces that look like places."""
+    if not texts:
+        return None
+    place = Location()
+    streets: list[str] = []
+    parts = [part.strip() for text in texts[:4] for part in re.split(r",|\s+[–—-]{1,2}\s+", text) if part.strip()]
+    for part in list(parts):
+        if code := country_of(part):
+            place.country_code = place.country_code or code
+            parts.remove(part)
+    names: list[str] = []
+    for part in parts:
+        left = part
+        if _STREET.search(part) and not re.match(r"^\d{5}\s", part):
+            streets.append(part)
+            continue
+        if (match := _ZIP.search(part)) and not place.postal_code:
+            place.postal_code = match[2]
+            left = (part[: match.start()] + part[match.end() :]).strip(" -")
+        if re.fullmatch(r"[A-Z]{2,3}", left) and names:
+            place.region = left
+        elif left and not any(char.isdigit() for char in left):
+            names.append(left)
+        elif left:
+            streets.append(left)
+    if names:
+        # "Mapo-gu, Seoul" before a country: the city is the larger; "Springfield, Illinois": the first.
+        if place.country_code and len(names) == 2 and not place.postal_code and not streets:
+            place.city = names[1] if "-" in names[0] else names[0]
+            place.address, place.region = (names[0], "") if "-" in names[0] else ("", names[1])
+        else:
+            place.city = names[0]
+            place.region = place.region or (names[1] if len(names) > 1 else "")
+    place.address = place.address or ", ".join(streets)
+    return place if place != Location() else None
+
+
+def _dedupe(basics: Basics) -> None:
+    seen: set[str] = set()
+    kept: list[Profile] = []
+    full = {(profile.network, profile.username.casefold()) for profile in basics.profiles if profile.url}
+    for profile in basics.profiles:
+        if not profile.url and (profile.network, profile.username.casefold()) in full:
+            continue
+        key = profile.network + unicodedata.normalize("NFKC", profile.url or profile.username).casefold().strip("/")
+        if key not in seen:
+            seen.add(key)
+            kept.append(profile)
+    basics.profiles = kept

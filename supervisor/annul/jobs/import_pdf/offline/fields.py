@@ -1,0 +1,347 @@
+"""The pieces of an entry's head to the fields of work, education, projects and volunteer.
+
+Each piece is scored for each field; the order of the fields is then voted over the whole section, because a CV
+prints all its entries alike and words alone leave many of them undecided.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+
+from annul.jobs.import_pdf.offline.entries import Entry, paragraph
+from annul.jobs.import_pdf.offline.links import URL, with_scheme
+from annul.jobs.import_pdf.offline.words import COMPANY, DEGREE, POSITION, SCHOOL, has, matched, place_score
+from annul.jobs.import_pdf.resume import Education, Project, Volunteer, Work
+
+_AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_LEADING_AT = re.compile(r"^(?:at|@|chez|bei|presso)\s+|^@", re.IGNORECASE)
+_IN = re.compile(
+    r"\s+(?:in|en|of|de|im|für|fur|sur|spécialité|specialite|mention|option|major(?:ing)? in|di)\s+|\s*[:–—|]\s*|\s+-\s+|,\s+",
+    re.IGNORECASE,
+)
+_SCORE = re.compile(
+    r"(?:,|;|–|-|\||\()?\s*((?:c?gpa|grade|note|moyenne|notendurchschnitt|score|average)\s*:?\s*[\d.,]+(?:\s*/\s*[\d.,]+)?|"
+    r"[\d.]+\s+c?gpa(?:\s*/\s*[\d.]+)?|mention\s+(?:très\s+bien|assez\s+bien|bien|tb|ab)|(?:summa|magna)?\s*cum laude)\)?",
+    re.IGNORECASE,
+)
+
+
+def work(entries: list[Entry], unsure: list[str]) -> list[Work]:
+    """Posts."""
+    heads = [_split(entry, POSITION, COMPANY) for entry in entries]
+    order = _vote(heads, POSITION, COMPANY)
+    out: list[Work] = []
+    for entry, (pieces, place) in zip(entries, heads, strict=True):
+        position, name, rest = _assign(pieces, order, POSITION, COMPANY)
+        url, prose, bullets = _url(entry)
+        start, end = _dates(entry)
+        if not (position or name or bullets or prose):
+            continue
+        out.append(
+            Work(
+                name=name, position=position, location=place, url=url, start_date=start, end_date=end,
+                description=", ".join(rest), summary=paragraph(prose) if bullets else _short(prose),
+                highlights=bullets or _several(prose),
+            )
+        )  # fmt: skip
+        if start is None:
+            unsure.append(f"No date found for the post {position or name!r}.")
+        if not position or not name:
+            unsure.append(f"Employer and post could not be told apart in {name or position!r}.")
+    return out
+
+
+def volunteer(entries: list[Entry]) -> list[Volunteer]:
+    """Unpaid posts."""
+    unsure: list[str] = []
+    return [
+        Volunteer(
+            organization=post.name, position=post.position, url=post.url, start_date=post.start_date,
+            end_date=post.end_date, summary=post.summary, highlights=post.highlights,
+        )
+        for post in work(entries, unsure)
+    ]  # fmt: skip
+
+
+def education(entries: list[Entry], unsure: list[str]) -> list[Education]:
+    """Degrees and schools."""
+    heads = [_split(entry, DEGREE, SCHOOL) for entry in entries]
+    order = _vote(heads, DEGREE, SCHOOL)
+    out: list[Education] = []
+    for entry, (pieces, place) in zip(entries, heads, strict=True):
+        score = ""
+        for index, piece in enumerate(pieces):
+            if match := _SCORE.search(piece):
+                score = score or match[1].strip()
+                pieces[index] = (piece[: match.start()] + piece[match.end() :]).strip(" ,;–-|()")
+        pieces = [piece for piece in pieces if piece]
+        degree, school, rest = _assign(pieces, order, DEGREE, SCHOOL)
+        if not school and place and not has(DEGREE, place):
+            school = ""
+        study, area = degree_parts(degree)
+        for piece in list(rest):
+            if not area:
+                area = piece
+                rest.remove(piece)
+            elif not study and has(DEGREE, piece):
+                study = piece
+                rest.remove(piece)
+        if area and study == "" and rest and has(DEGREE, rest[0]):
+            study = rest.pop(0)
+        start, end = _dates(entry, single_is_end=True)
+        url, prose, bullets = _url(entry)
+        if not (school or study or area):
+            continue
+        courses: list[str] = []
+        for text in [*rest, *bullets, *prose]:
+            if not score and (match := _SCORE.search(text)):
+                score = match[1].strip()
+            courses.append(text)
+        out.append(
+            Education(
+                institution=school, area=area, study_type=study, url=url, start_date=start, end_date=end,
+                score=score, courses=courses,
+            )
+        )  # fmt: skip
+        if not school:
+            unsure.append(f"No school found for the degree {study or area!r}.")
+    return out
+
+
+def projects(entries: list[Entry]) -> list[Project]:
+    """Projects."""
+    out: list[Project] = []
+    for entry in entries:
+        url, prose, bullets = _url(entry)
+        texts = [piece.text for piece in entry.head if place_score(piece.text) < 0.9]
+        if not texts:
+            if bullets or prose:
+                out.append(Project(description=paragraph(prose), highlights=bullets))
+            continue
+        name, *more = texts
+        if match := re.match(r"(.{2,60}?)\s*(?:\||:|\s[–—-]\s)\s*(.+)", name):
+            name, more = match[1], [match[2], *more]
+        if match := URL.search(name):
+            url = url or with_scheme(match[0])
+            name = name.replace(match[0], "").strip(" ()-–,") or name
+        keywords: list[str] = []
+        roles: list[str] = []
+        for text in more:
+            if not keywords and text.count(",") >= 1 and all(len(item.split()) <= 3 for item in text.split(",")):
+                keywords = [item.strip() for item in text.split(",") if item.strip()]
+            elif has(POSITION, text) and len(text.split()) <= 5:
+                roles.append(text)
+            else:
+                prose.insert(0, text)
+        start, end = _dates(entry)
+        out.append(
+            Project(
+                name=name, description=paragraph(prose), highlights=bullets, keywords=keywords, roles=roles,
+                start_date=start, end_date=end, url=url,
+            )
+        )  # fmt: skip
+    return out
+
+
+def degree_parts(text: str) -> tuple[str, str]:
+    """A degree's kind and its subject.
+
+    >>> degree_parts("Bachelor of Arts in Computer Science")
+    ('Bachelor of Arts', 'Computer Science')
+    """
+    if not text:
+        return "", ""
+    best: tuple[str, str] | None = None
+    for match in _IN.finditer(text):
+        left, right = text[: match.start()].strip(" ,"), text[match.end() :].strip(" ,")
+        if not left or not right or text[: match.end()].count("(") != text[: match.end()].count(")"):
+            continue
+        if not has(DEGREE, left):
+            if has(DEGREE, right) and match[0].strip() in (",", "-", "–", "—", "|", ":") and best is None:
+                best = right, left
+            continue
+        # "Bachelor of Arts in History": the last "of" or "de" that still belongs to the degree is passed over.
+        word = match[0].strip().casefold()
+        if word in ("of", "de") and re.match(
+            r"(?:science|arts|engineering|technology|business admin|laws|philosophy|fine arts|education|commerce|technologie|"
+            r"conduite|recherche)",
+            right,
+            re.IGNORECASE,
+        ):
+            rest = _IN.search(right)
+            if rest is None:
+                return (text, "") if len(right.split()) <= 2 else (left, right)
+            continue
+        return left, right
+    if best:
+        return best
+    words = text.split()
+    for count in range(min(4, len(words) - 1), 0, -1):  # "M.Sc. Digital Media"
+        left, right = " ".join(words[:count]), " ".join(words[count:])
+        if has(DEGREE, words[count - 1]) and not has(DEGREE, right) and not right.startswith(("of ", "de ")):
+            return left, right
+    return (text, "") if has(DEGREE, text) else ("", text)
+
+
+def _split(entry: Entry, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[list[str], str]:
+    """The pieces of a head without its place, and the place."""
+    pieces: list[str] = []
+    places: list[tuple[float, int, str]] = []
+    for piece in entry.head:
+        text = _LEADING_AT.sub("", piece.text).strip(" ,")
+        if URL.fullmatch(text) or not text:
+            continue
+        parts = [text]
+        # "Nexus AI – San Francisco, CA": a place after a dash or a comma.
+        if match := re.match(r"(.+?)\s+[–—-]\s+([^–—]+)$", text):
+            if place_score(match[2]) >= 0.45 or (place_score(match[2]) >= 0.3 and has(who, match[1])):
+                parts = [match[1], match[2]]
+        for part in parts:
+            score = place_score(part)
+            if score >= 0.3:
+                places.append((score, len(pieces), part))
+            pieces.append(part)
+    place = ""
+    # The surest place; a mere capitalised word is one only where enough else is left.
+    for score, _, text in sorted(places, key=lambda found: (-found[0], -found[1])):
+        if score >= 0.85 or len(pieces) > 2:
+            place = text
+            pieces.remove(text)
+            break
+    if len(pieces) == 1:
+        pieces, place = _cut(pieces[0], place, what, who)
+    return [piece for piece in pieces if piece], place
+
+
+def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[list[str], str]:
+    """One piece that holds several: cut where the parts differ in kind."""
+    if match := re.match(r"(.+?)\s*\(([^()]{3,})\)$", text):
+        inside = match[2]
+        if has(who, inside) or (has(what, match[1]) and not has(what, inside) and not has(who, match[1])):
+            return [match[1], inside], place
+    for pattern in (r"\s*\|\s*", r"\s+[–—-]\s+", r"\s*·\s*", r"\s*:\s+", _AT.pattern, r",\s+", r"\s+/\s+"):
+        parts = [part.strip() for part in re.split(pattern, text, flags=re.IGNORECASE) if part.strip()]
+        if len(parts) < 2:
+            continue
+        kinds = [(matched(what, part), matched(who, part)) for part in parts]
+        if pattern == _AT.pattern and not (kinds[0][0] or kinds[-1][1]):
+            continue
+        if pattern in (r",\s+", r"\s+/\s+") and not any(one for one, _ in kinds) and not any(two for _, two in kinds):
+            continue
+        if pattern == r"\s+/\s+" and not kinds[-1][1]:
+            continue
+        if len(parts) > 2 and not place and place_score(parts[-1]) >= 0.3 and not kinds[-1][1]:
+            place = parts.pop()
+            if len(parts) > 2 and place_score(f"{parts[-1]}, {place}") >= 1.0:
+                place = f"{parts.pop()}, {place}"
+        if len(parts) > 2:  # a comma within a name: keep like with like
+            kinds = [(matched(what, part), matched(who, part)) for part in parts]
+            joined: list[str] = [parts[0]]
+            for part, kind, before in zip(parts[1:], kinds[1:], kinds, strict=False):
+                alike = (kind[0] > kind[1]) == (before[0] > before[1])
+                if alike and len(parts) - len(joined) > 1:
+                    joined[-1] = f"{joined[-1]}, {part}"
+                else:
+                    joined.append(part)
+            parts = joined
+        return parts, place
+    return [text], place
+
+
+def _vote(heads: list[tuple[list[str], str]], what: re.Pattern[str], who: re.Pattern[str]) -> dict[int, int]:
+    """For heads of each length: the index of the piece that says what (post, degree); the other says who."""
+    votes: dict[int, Counter[int]] = defaultdict(Counter)
+    for pieces, _ in heads:
+        if len(pieces) < 2:
+            continue
+        for index in (0, 1):
+            other = pieces[1 - index]
+            votes[len(pieces)][index] += (
+                2 * bool(matched(what, pieces[index]))
+                - bool(matched(who, pieces[index]))
+                + 2 * bool(matched(who, other))
+                - bool(matched(what, other))
+            )
+    usual = Counter[int]()
+    for counter in votes.values():
+        usual.update(counter)
+    return {
+        length: (0 if counter[0] > counter[1] else 1 if counter[1] > counter[0] else (0 if usual[0] >= usual[1] else 1))
+        for length, counter in votes.items()
+    }
+
+
+def _assign(
+    pieces: list[str], order: dict[int, int], what: re.Pattern[str], who: re.Pattern[str]
+) -> tuple[str, str, list[str]]:
+    """What (post, degree), who (employer, school), and the pieces left."""
+    if not pieces:
+        return "", "", []
+    if len(pieces) == 1:
+        text = pieces[0]
+        is_what, is_who = matched(what, text), matched(who, text)
+        if is_who > is_what or (is_who and not is_what):
+            return "", text, []
+        return (text, "", []) if is_what or what is DEGREE else ("", text, [])
+    index = order.get(len(pieces), 0)
+    chosen, other = pieces[index], pieces[1 - index]
+    # Plain evidence in one entry overrules the vote.
+    if (
+        not matched(what, chosen)
+        and matched(what, other)
+        and not matched(who, other)
+        and (matched(who, chosen) or what is DEGREE)
+    ):
+        chosen, other = other, chosen
+    rest = pieces[2:]
+    if rest:
+        kinds = [(matched(who, piece) - matched(what, piece), piece) for piece in rest]
+        best = max(kinds, key=lambda kind: kind[0])
+        # Three pieces, none of the first two a school: the third may be.
+        if (
+            what is DEGREE
+            and best[0] > 0
+            and not matched(who, other)
+            and (matched(what, other) or not matched(what, chosen))
+        ):
+            rest[rest.index(best[1])] = other
+            other = best[1]
+        elif what is POSITION and not matched(what, chosen):
+            better = max(rest, key=lambda piece: matched(what, piece) - matched(who, piece))
+            if matched(what, better) > matched(who, better):
+                rest[rest.index(better)] = chosen
+                chosen = better
+    return chosen, other, rest
+
+
+def _dates(entry: Entry, *, single_is_end: bool = False) -> tuple[str | None, str | None]:
+    period = entry.period
+    if period is None:
+        return None, None
+    if period.single and single_is_end:
+        return None, period.start
+    return period.start, period.end
+
+
+def _url(entry: Entry) -> tuple[str, list[str], list[str]]:
+    """A URL that stands alone in an entry, and the entry's text without it."""
+    url = ""
+    prose = []
+    for text in entry.prose:
+        if not url and (match := URL.fullmatch(text.strip())):
+            url = with_scheme(match[0])
+        else:
+            prose.append(text)
+    for piece in entry.head:
+        if not url and (match := URL.fullmatch(piece.text.strip())):
+            url = with_scheme(match[0])
+    return url, prose, list(entry.bullets)
+
+
+def _short(prose: list[str]) -> str:
+    return prose[0] if len(prose) == 1 else ""
+
+
+def _several(prose: list[str]) -> list[str]:
+    return prose if len(prose) > 1 else []

@@ -1,0 +1,182 @@
+"""The words by which an employer, a post, a school, a degree or a place is known, in several languages."""
+
+from __future__ import annotations
+
+import re
+
+from annul.jobs.import_pdf.headings import plain
+
+
+def _pattern(words: str) -> re.Pattern[str]:
+    """One pattern for words separated by "|"; a trailing "*" stands for any ending, a leading one for any start."""
+    parts = []
+    for word in sorted({word.strip() for word in words.replace("\n", " ").split("|")} - {""}, key=len, reverse=True):
+        core = re.escape(word.strip("*")).replace(r"\ ", r"\s+")
+        parts.append((r"\w*" if word.startswith("*") else r"\b") + core + (r"\w*" if word.endswith("*") else r"\b"))
+    return re.compile("|".join(parts))
+
+
+POSITION = _pattern(
+    """engineer*|developer*|manager*|director*|lead|leader|head of|head|chief|officer|ceo|cto|cfo|coo|cio|vp|
+    vice president|president|founder|co-founder|cofounder|co founder|founding|consultant*|analyst*|architect*|
+    designer*|administrator*|assistant*|associate|intern|internship|trainee|apprentice|student|researcher*|
+    scientist*|professor*|lecturer*|teacher*|instructor*|tutor|fellow|postdoc*|technician*|specialist*|
+    coordinator*|supervisor*|programmer*|representative|advisor|adviser|nurse*|physician|doctor|accountant*|
+    auditor|lawyer|attorney|paralegal|editor*|writer*|journalist*|translator*|sales*|marketing|support|
+    owner|partner|principal|freelance*|contractor|secretary|clerk|cashier|waiter|waitress|driver|chef|cook|
+    librarian|receptionist|recruiter|buyer|planner|strategist|producer|artist|photographer|qa|sre|devops|mentor|
+    volunteer|member|organizer|ambassador|chair|treasurer|staff|operator|mechanic|electrician|plumber|welder|
+    full-stack|fullstack|frontend|backend|front-end|back-end|software development|simulation training|
+    ingenieur*|developpeu*|chef de*|cheffe de*|responsable*|directeur*|directrice*|charge de*|chargee de*|
+    consultant*|stagiaire*|stage|alternant*|alternance|apprenti*|technicien*|assistant*|enseignant*|professeur*|
+    chercheu*|doctorant*|attache*|comptable*|vendeu*|conseiller*|conseillere*|infirmier*|infirmiere*|medecin|
+    conducteur*|conductrice*|gestionnaire*|adjoint*|animateur*|animatrice*|serveu*|redacteur*|redactrice*|
+    traducteur*|traductrice*|graphiste|architecte*|analyste*|administrateur*|benevole|tresorier*|secretaire|
+    coordinateur*|coordinatrice*|president*|membre|vice-president*|formateur*|formatrice*|juriste|avocat*|
+    aide-soignant*|cuisinier*|cuisiniere|hotesse|agent*|operateur*|ouvrier*|employe*|commercial*|chargee|
+    *ingenieur*|*entwickler*|*leiter*|*leitung|geschaftsfuhrer*|berater*|*berater*|*mitarbeiter*|werkstudent*|
+    praktikant*|praktikum|*assistent*|lehrer*|dozent*|*techniker*|sachbearbeiter*|referent*|*kaufmann|*kauffrau|
+    auszubildende*|projektmanager*|hilfskraft|forscher*|
+    ingenier*|desarrollador*|gerente*|director*|jefe*|jefa*|becari*|profesor*|investigador*|tecnic*|
+    consultor*|asesor*|analista*|disenador*|administrativ*|enfermer*|abogad*|practicas|practicante|medic*|
+    sviluppat*|ingegner*|responsabile*|impiegat*|tirocinante|docente|ricercat*"""
+)
+COMPANY = _pattern(
+    """inc|inc.|ltd|llc|llp|corp|corporation|company|co.|gmbh|ag|kg|ug|se|sa|s.a.|s.a|sas|sarl|eurl|scop|plc|bv|b.v.|
+    nv|oy|ab|srl|s.r.l|spa|s.p.a|sl|s.l|group|groupe|gruppe|grupo|labs|lab|laboratory|laboratories|laboratoire*|
+    university|universite|universitat|universidad|university of|institute|institut|hospital|hopital|chu|clinic|clinique|
+    klinik|bank|banque|ministry|ministere|agency|agence|school|ecole|college|lycee|foundation|fondation|stiftung|
+    technologies|technology|solutions|systems|software|services|consulting|partners|holdings|industries|studio|studios|
+    media|research|cnrs|inria|inserm|self-employed|self employed|independant|selbststandig|city of|
+    department|mairie|association|council|society|club|stadt|centre|center|works|werke|robotics|networks|
+    energy|pharma|motors|airlines|press|restaurant|hotel|consortium|command|tools|organization|organisation"""
+)
+SCHOOL = _pattern(
+    """university|universit*|universidad*|universita|universidade|uni|college|school|institute|institut|instituto|
+    istituto|academy|academie|akademie|academia|polytechnic|polytechnique|polytech*|politecnic*|politecnico|faculty|faculte|
+    fakultat|ecole|lycee|college|iut|iae|insa|ensa*|ens|ensi*|esiee|epita|epitech|hec|essec|escp|emlyon|supelec|
+    centrale*|mines|ponts|sciences po|sorbonne|upmc|campus|cfa|cnam|greta|ifsi|conservatoire|
+    hochschule*|fachhochschule*|gymnasium|realschule|berufsschule|schule|*schule|oberstufe|lyceum|liceo|
+    colegio|escuela|mit|eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|postech|caltech|eth zurich|tu|
+    udacity|coursera|bootcamp|openclassrooms|le wagon|ecole 42|high school|kolleg|agh|uned"""
+)
+DEGREE = _pattern(
+    """bachelor*|master*|ph.d.|ph.d|phd|ph. d.|doctor|doctorate|doctoral|doctorat|b.s.|b.s|bs|bsc|b.sc.|b.sc|ba|b.a.|b.a|
+    m.s.|m.s|ms|msc|m.sc.|m.sc|ma|m.a.|m.a|mba|m.b.a.|b.eng|beng|b.eng.|m.eng|meng|m.eng.|b.tech|btech|m.tech|mtech|
+    llb|llm|jd|j.d.|md|m.d.|associate*|diploma|degree|minor|major|certificate|honours|honors|undergraduate|
+    graduate|graduated|postgraduate|exchange|semester abroad|high school diploma|a-levels|a levels|gcse|ged|
+    licence|licence professionnelle|maitrise|master|mastere|doctorat|these|diplome*|dut|but|bts|deug|dea|dess|
+    bac|baccalaureat|bac+*|cap|bep|brevet|cpge|classe* prepa*|prepa|prepas|ingenieur|titre professionnel|agregation|capes|
+    hdr|habilitation|magistere|deust|des|du|
+    diplom|diplom-*|staatsexamen|magister|abitur|ausbildung*|promotion|fachabitur|mittlere reife|matura|matur|
+    lehre|weiterbildung|fachhochschulreife|kaufmann|kauffrau|
+    grado*|licenciatura|licenciad*|ingenieria|ingeniero|ingeniera|doctorado|diplomatura|bachillerato|tecnico*|
+    laurea|laurea magistrale|dottorato|diploma di*|maturita|bacharel*|mestrado|doutorado|studies|studium|studiengang|
+    master studies|bachelor studies|master's|bachelor's|b.com|bcom|bba|b.ed|m.ed|m.phil|mphil|dphil|ll.m|ll.b|pgce|
+    b.arch|m.arch|mres|bfa|mfa|b.f.a|m.f.a"""
+)
+FLUENCY = _pattern(
+    """native|native speaker|mother tongue|bilingual|fluent|fluently|proficient|professional*|full professional|
+    working proficiency|advanced|intermediate|upper intermediate|basic|basics|beginner|elementary|conversational|limited working|
+    good|excellent|very good|a1|a2|b1|b2|c1|c2|toeic*|toefl*|ielts*|
+    langue maternelle|maternel*|bilingue|courant|couramment|lu|ecrit|parle|notions|intermediaire|avance|debutant|
+    scolaire|technique|natif|native|niveau|bonnes notions|bon niveau|professionnel*|
+    muttersprache|fliessend|fließend|verhandlungssicher|grundkenntnisse|gut|sehr gut|gute kenntnisse|
+    nativo|lengua materna|fluido|avanzado|intermedio|basico|madrelingua|fluente|buono|scolastico|skill level|
+    limited|minimum|level|competent|konversationssicher|in wort und schrift"""
+)
+LEVEL = _pattern(
+    """beginner|novice|basic|basics|elementary|intermediate|advanced|expert|master|proficient|proficiency|competent|familiar|
+    skilled|good|excellent|debutant|intermediaire|avance|confirme|maitrise|notions|grundkenntnisse|fortgeschritten|
+    experte|gut|sehr gut|basico|intermedio|avanzado|experto"""
+)
+LANGUAGES = _pattern(
+    """english|french|german|spanish|italian|portuguese|dutch|chinese|mandarin|cantonese|japanese|korean|arabic|
+    russian|polish|czech|swedish|norwegian|danish|finnish|turkish|greek|hebrew|hindi|urdu|bengali|romanian|
+    hungarian|ukrainian|vietnamese|thai|indonesian|malay|catalan|basque|irish|welsh|latin|esperanto|persian|farsi|tamil|
+    telugu|punjabi|croatian|serbian|slovak|slovenian|bulgarian|swahili|icelandic|lithuanian|latvian|estonian|
+    anglais|francais|allemand|espagnol|italien|portugais|neerlandais|chinois|mandarin|japonais|coreen|arabe|russe|
+    polonais|tcheque|suedois|norvegien|danois|finnois|turc|grec|hebreu|roumain|hongrois|ukrainien|vietnamien|breton|
+    occitan|catalan|basque|corse|lsf|langue des signes*|persan|bulgare|croate|serbe|
+    englisch|franzosisch|deutsch|spanisch|italienisch|portugiesisch|niederlandisch|chinesisch|japanisch|koreanisch|
+    arabisch|russisch|polnisch|tschechisch|schwedisch|norwegisch|danisch|finnisch|turkisch|griechisch|latein|
+    ukrainisch|ungarisch|rumanisch|kroatisch|
+    ingles|frances|aleman|espanol|italiano|portugues|holandes|chino|japones|coreano|ruso|polaco|sueco|griego|
+    castellano|gallego|euskera|valenciano|latin|inglese|francese|tedesco|spagnolo|portoghese|cinese|giapponese|russo|arabo"""
+)
+COUNTRIES = {
+    "france": "FR", "germany": "DE", "deutschland": "DE", "allemagne": "DE", "spain": "ES", "espana": "ES",
+    "espagne": "ES", "italy": "IT", "italia": "IT", "italie": "IT", "portugal": "PT", "belgium": "BE",
+    "belgique": "BE", "belgie": "BE", "switzerland": "CH", "suisse": "CH", "schweiz": "CH", "austria": "AT",
+    "osterreich": "AT", "autriche": "AT", "netherlands": "NL", "the netherlands": "NL", "pays-bas": "NL",
+    "luxembourg": "LU", "united kingdom": "GB", "uk": "GB", "u.k.": "GB", "england": "GB", "scotland": "GB",
+    "wales": "GB", "royaume-uni": "GB", "ireland": "IE", "irlande": "IE", "united states": "US",
+    "united states of america": "US", "usa": "US", "u.s.a": "US", "us": "US", "etats-unis": "US", "canada": "CA", "mexico": "MX",
+    "brazil": "BR", "brasil": "BR", "argentina": "AR", "chile": "CL", "colombia": "CO", "peru": "PE",
+    "china": "CN", "japan": "JP", "japon": "JP", "korea": "KR", "south korea": "KR", "republic of korea": "KR",
+    "s.korea": "KR", "india": "IN", "inde": "IN", "pakistan": "PK", "indonesia": "ID", "singapore": "SG", "malaysia": "MY",
+    "thailand": "TH", "vietnam": "VN", "philippines": "PH", "australia": "AU", "new zealand": "NZ",
+    "south africa": "ZA", "nigeria": "NG", "kenya": "KE", "egypt": "EG", "morocco": "MA", "maroc": "MA", "algeria": "DZ",
+    "algerie": "DZ", "tunisia": "TN", "tunisie": "TN", "senegal": "SN", "turkey": "TR", "turkiye": "TR", "israel": "IL",
+    "uae": "AE", "united arab emirates": "AE", "saudi arabia": "SA", "russia": "RU", "ukraine": "UA",
+    "poland": "PL", "pologne": "PL", "polska": "PL", "czech republic": "CZ", "czechia": "CZ", "slovakia": "SK",
+    "hungary": "HU", "romania": "RO", "roumanie": "RO", "bulgaria": "BG", "greece": "GR", "grece": "GR", "croatia": "HR",
+    "serbia": "RS", "slovenia": "SI", "sweden": "SE", "suede": "SE", "norway": "NO", "norvege": "NO", "denmark": "DK",
+    "danemark": "DK", "finland": "FI", "finlande": "FI", "iceland": "IS", "estonia": "EE", "latvia": "LV",
+    "lithuania": "LT", "taiwan": "TW", "hong kong": "HK", "iran": "IR", "iraq": "IQ", "lebanon": "LB", "liban": "LB",
+}  # fmt: skip
+_STATE = re.compile(
+    r"^(?:A[LKZR]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]|BC|ON|QC|AB|NS|NB|MB|SK|NSW|VIC|QLD|ACT|TAS)$"
+)
+_REMOTE = re.compile(r"^(?:fully )?(?:remote|teletravail|a distance|hybrid|online|homeoffice|home office|full remote)$")
+_PLACE_WORD = re.compile(r"^[^\W\d_][\w'’.\- ]{1,40}$")
+_POSTAL = re.compile(r"(?<!\d)(?:[A-Z]{1,2}-?)?\d{4,5}(?!\d)")
+
+
+def has(pattern: re.Pattern[str], text: str) -> bool:
+    """The text has one of the words."""
+    return pattern.search(_low(text)) is not None
+
+
+def matched(pattern: re.Pattern[str], text: str) -> int:
+    """How many different words of the pattern the text has."""
+    return len(set(pattern.findall(_low(text))))
+
+
+def _low(text: str) -> str:
+    """As `plain`, with the dots and dashes that degrees and posts are told by."""
+    from annul.jobs.import_pdf.offline.dates import flat
+
+    return flat(text)
+
+
+def country_of(text: str) -> str:
+    """The ISO code of a country's name; "" if it is none."""
+    low = _low(text).strip(" .")
+    return COUNTRIES.get(low) or COUNTRIES.get(plain(text), "")
+
+
+def place_score(text: str) -> float:
+    """How much a text looks like a place: 1.0 surely, 0.0 not at all."""
+    text = text.strip(" .,()")
+    if not text or len(text) > 60 or len(text.split()) > 8:
+        return 0.0
+    if _REMOTE.match(_low(text)):
+        return 1.0
+    parts = [part.strip() for part in re.split(r"[,/]", text) if part.strip()]
+    last = parts[-1]
+    if len(parts) in (2, 3, 4) and all(_PLACE_WORD.match(part) or _POSTAL.search(part) for part in parts):
+        tail = last.split()[0] if _POSTAL.search(last) and last.split() else last
+        if _STATE.match(tail) or country_of(last):
+            return 1.0
+        if any(has(pattern, text) for pattern in (POSITION, DEGREE, SCHOOL, COMPANY)):
+            return 0.0
+        if all(part[:1].isupper() for part in parts) and len(text) < 32:
+            return 0.45
+    if len(parts) == 1 and (country_of(text) or _STATE.match(text)):
+        return 0.9
+    if len(parts) == 1 and _PLACE_WORD.match(text) and text[:1].isupper() and len(text.split()) <= 3:
+        if any(has(pattern, text) for pattern in (POSITION, DEGREE, SCHOOL, COMPANY, LANGUAGES)):
+            return 0.0
+        return 0.3
+    return 0.0
