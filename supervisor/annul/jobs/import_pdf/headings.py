@@ -29,7 +29,7 @@ _WORDS = {
         ausbildung und studium|studium und ausbildung|hochschulstudium|
         educacion|formacion|formacion academica|estudios|titulacion|
         istruzione|formazione|istruzione e formazione|educacao|formacao|formacao academica""",
-    "skills": """skills|technical skills|skill|core skills|key skills|technologies|technical expertise|expertise|
+    "skills": """skills|tech|techs|fields|fields of expertise|technical skills|skill|core skills|key skills|technologies|technical expertise|expertise|
         competencies|core competencies|competences|programming|programming skills|computer skills|tools|
         programming languages|technical proficiencies|technology|technical knowledge|areas of expertise|it skills|
         soft skills|hard skills|strengths|key strengths|abilities|skills and tools|technical|proficiencies|

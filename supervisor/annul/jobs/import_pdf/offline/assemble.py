@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import KNOWN, plain
+from annul.jobs.import_pdf.headings import KNOWN, field_of, plain
 from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline import fields, lists
 from annul.jobs.import_pdf.offline.contacts import Found, contacts
@@ -41,7 +41,7 @@ def resume(document: Document, sections: list[Section]) -> tuple[Resume, list[st
     cv = Resume(schema=SCHEMA_URL)
     unsure: list[str] = []
     unplaced: list[dict[str, str]] = []
-    sections = _without_headings(sections, unsure)
+    sections = _labelled(_without_headings(sections, unsure))
     found = contacts(document, sections)
     cv.basics = found.basics
     unsure += found.unsure
@@ -152,6 +152,31 @@ def _without_headings(sections: list[Section], unsure: list[str]) -> list[Sectio
     rest = Section("work", "Experience and education", top.lines[first:])
     head = Section("top", "", top.lines[:first], top.column)
     return [head if section is top else section for section in sections] + [rest]
+
+
+def _labelled(sections: list[Section]) -> list[Section]:
+    """Lists that stand among the contacts under a label ("Tools: Git, Docker") as sections of their own."""
+    out: list[Section] = []
+    for section in sections:
+        out.append(section)
+        if section.field != "top":
+            continue
+        kept: list[Line] = []
+        now: Section | None = None
+        for line in section.lines:
+            first = line.parts[0]
+            label, colon, rest = first.text.partition(":")
+            field = field_of(label.strip()) if colon else None
+            if colon and field in ("skills", "languages", "interests") and (rest.strip() or len(line.parts) > 1):
+                now = Section(field, label.strip(), [line], section.column)
+                out.append(now)
+            elif now is not None and not colon and len(line.parts) == 1 and first.x0 > now.lines[-1].parts[0].x0 + 12:
+                now.lines.append(line)
+            else:
+                now = None
+                kept.append(line)
+        section.lines = kept
+    return out
 
 
 def _other_links(document: Document, used: str) -> list[str]:

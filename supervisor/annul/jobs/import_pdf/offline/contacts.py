@@ -16,7 +16,7 @@ from annul.jobs.import_pdf.offline.sections import Section
 from annul.jobs.import_pdf.offline.words import POSITION, country_of, has, place_score
 from annul.jobs.import_pdf.resume import Basics, Location, Profile
 
-_PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])")
+_PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])(?!\s*[X*]{2})")
 _SEPARATORS = re.compile(r"\s{3,}|\s*[|•·▪●■◦∙⋅◇♦*]\s*|\s+[–—-]\s+|\s+/\s+")
 _LABELS = re.compile(
     r"^(?:e-?mail|mail|courriel|correo|phone|tel|telephone|telefon|telefono|mobile|mob|cell|portable|handy|address|adresse|"
@@ -50,6 +50,8 @@ class Found(msgspec.Struct):
 def contacts(document: Document, sections: list[Section]) -> Found:
     """The `basics` of the CV, without its summary."""
     top = [section for section in sections if section.field in ("top", "contact")]
+    if foot := _contact_rows([section for section in sections if section not in top]):
+        top.append(Section("contact", "", foot))
     head = [line for section in top if section.field == "top" for line in section.lines if line.page == 1]
     basics = Basics()
     found = Found(basics=basics)
@@ -88,6 +90,18 @@ def contacts(document: Document, sections: list[Section]) -> Found:
     if not basics.email:
         mail = next((link.uri for link in document.links if link.uri.lower().startswith("mailto:")), "")
         basics.email = mail[7:].partition("?")[0]
+    return found
+
+
+def _contact_rows(sections: list[Section]) -> list[Line]:
+    """Rows of addresses and nothing else, at a page's foot for one; taken out of their sections."""
+    found: list[Line] = []
+    for section in sections:
+        for line in list(section.lines):
+            pieces = [piece for part in line.parts for piece in _SEPARATORS.split(part.text) if piece.strip()]
+            if len(pieces) > 1 and all(URL.fullmatch(piece.strip()) or EMAIL.fullmatch(piece.strip()) for piece in pieces):
+                section.lines.remove(line)
+                found.append(line)
     return found
 
 
@@ -290,7 +304,8 @@ def _labels(
         if above is None or below is None or above is below or above.font != below.font:
             continue
         close = 0 < above.y - below.y < 1.6 * above.size and abs(above.size - below.size) < 0.2
-        if close and abs(above.x0 - below.x0) < 3 and 0 < under - above.y < 45 and len(second.split()) < 3:
+        level = abs(above.x0 - below.x0) < 3 or abs(above.x0 + above.x1 - below.x0 - below.x1) < 6
+        if close and level and len(second.split()) < 4:
             loose[index - 1 : index + 1] = [(f"{first} {second}", above)]
     for text, part in loose:
         words = text.split()

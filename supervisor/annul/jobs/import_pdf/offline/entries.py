@@ -129,7 +129,7 @@ def mend_words(lines: list[Line]) -> list[Line]:
             and first.text.endswith("-")
             and below.text[:1].islower()
             and abs(below.x0 - first.x0) < 3
-            and below.x1 < line.parts[1].x0
+            and (below.x1 < line.parts[1].x0 or len(lines[index + 1].parts) == 1)
         ):
             first.text = first.text[:-1] + below.text
             following = lines[index + 1].parts

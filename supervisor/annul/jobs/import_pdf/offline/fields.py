@@ -36,6 +36,8 @@ def work(entries: list[Entry], unsure: list[str]) -> list[Work]:
         position, name, rest = _assign(pieces, order, POSITION, COMPANY)
         url, prose, bullets = _url(entry)
         start, end = _dates(entry)
+        if entry.period is not None and entry.period.single:
+            end = start  # one date: it began and ended then
         if not (position or name or bullets or prose):
             continue
         out.append(
@@ -73,7 +75,7 @@ def education(entries: list[Entry], unsure: list[str]) -> list[Education]:
         score = ""
         for index, piece in enumerate(pieces):
             if match := _SCORE.search(piece):
-                score = score or match[1].strip()
+                score = score or match[1].strip(" ,;")
                 pieces[index] = (piece[: match.start()] + piece[match.end() :]).strip(" ,;–-|()")
         pieces = [piece for piece in pieces if piece]
         degree, school, rest = _assign(pieces, order, DEGREE, SCHOOL)
@@ -96,7 +98,7 @@ def education(entries: list[Entry], unsure: list[str]) -> list[Education]:
         courses: list[str] = []
         for text in [*rest, *bullets, *prose]:
             if not score and (match := _SCORE.search(text)):
-                score = match[1].strip()
+                score = match[1].strip(" ,;")
             courses.append(text)
         out.append(
             Education(
@@ -150,8 +152,11 @@ def degree_parts(text: str) -> tuple[str, str]:
     >>> degree_parts("Bachelor of Arts in Computer Science")
     ('Bachelor of Arts', 'Computer Science')
     """
+    text = re.sub(r"^(?:graduated\s+(?:as|with)|graduation as)\s+(?:an?\s+)?", "", text, flags=re.IGNORECASE)
     if not text:
         return "", ""
+    if match := re.match(r"(.{2,30}?\((?:hons?|honours|honors)\.?\))\s*(?:in|of|,|-|–)?\s*(.+)", text, re.IGNORECASE):
+        return match[1], match[2]
     best: tuple[str, str] | None = None
     for match in _IN.finditer(text):
         left, right = text[: match.start()].strip(" ,"), text[match.end() :].strip(" ,")
@@ -190,7 +195,7 @@ def _split(entry: Entry, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[l
     places: list[tuple[float, int, str]] = []
     for piece in entry.head:
         text = _LEADING_AT.sub("", piece.text).strip(" ,")
-        if URL.fullmatch(text) or not text:
+        if not text or (URL.fullmatch(text) and len(entry.head) > 2):
             continue
         parts = [text]
         # "Nexus AI – San Francisco, CA": a place after a dash or a comma.
@@ -199,7 +204,9 @@ def _split(entry: Entry, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[l
                 parts = [match[1], match[2]]
         for part in parts:
             score = place_score(part)
-            if score >= 0.3:
+            # A mere capitalised word is a place only where it stands by itself, at the end of a row.
+            shared = sum(other.part is piece.part for other in entry.head) > 1 and len(parts) == 1
+            if score >= (0.85 if shared else 0.3):
                 places.append((score, len(pieces), part))
             pieces.append(part)
     place = ""
@@ -211,6 +218,12 @@ def _split(entry: Entry, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[l
             break
     if len(pieces) == 1:
         pieces, place = _cut(pieces[0], place, what, who)
+    elif len(pieces) > 1:  # one piece holds both, and no other says who
+        both = [piece for piece in pieces if has(what, piece) and has(who, piece)]
+        if len(both) == 1 and not any(has(who, piece) for piece in pieces if piece is not both[0]):
+            cut, place = _cut(both[0], place, what, who)
+            index = pieces.index(both[0])
+            pieces[index : index + 1] = cut
     return [piece for piece in pieces if piece], place
 
 
@@ -333,7 +346,7 @@ def _url(entry: Entry) -> tuple[str, list[str], list[str]]:
             url = with_scheme(match[0])
         else:
             prose.append(text)
-    for piece in entry.head:
+    for piece in entry.head if len(entry.head) > 2 else []:
         if not url and (match := URL.fullmatch(piece.text.strip())):
             url = with_scheme(match[0])
     return url, prose, list(entry.bullets)

@@ -86,7 +86,7 @@ def _titles(lines: list[Line]) -> set[int]:
     styles = [style_of(line) for line in lines]
     for index, line in enumerate(lines[:-1]):
         below = lines[index + 1]
-        if line.bullet or len(line.text) > 40 or "," in line.text:
+        if line.bullet or len(line.text) > 40 or "," in line.text or LEVEL.fullmatch(_flat(line.text)):
             continue
         if LEVEL.fullmatch(_flat(below.text)) or (
             styles[index] != styles[index + 1]
@@ -132,7 +132,9 @@ def languages(lines: list[Line]) -> list[Language]:
             continue
         match = re.match(r"^([^:(–—,|]+?)\s*(?:[:(–—,|]|\s-\s|\s{3,})\s*(.+?)\)?$", text)
         if match:
-            name, level = match[1].strip(), match[2].strip(" )")
+            name, level = match[1].strip(), match[2].strip()
+            level = level + ")" if level.count("(") > level.count(")") else level
+            level = level[1:-1] if level.startswith("(") and level.endswith(")") else level
             if not has(LANGUAGES, name) and has(LANGUAGES, level):
                 name, level = level, name
             out.append(Language(language=name, fluency=level))
