@@ -1,111 +1,16 @@
-"""Fixtures: a real daemon with directories of its own, watched from outside."""
+"""Fixtures: a real daemon with directories of its own."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import DaemonProcess
 
 from annul_client import Client
-
-TESTS = Path(__file__).parent
-SHARED = TESTS.parent.parent / "shared"
-TIMEOUT_S = 30.0  # the one bound on every wait for a condition
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look until it holds; the one place in the tests where time passes by itself."""
-    end = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < end, f"waited {TIMEOUT_S} s for {what}"
-        time.sleep(0.002)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process lives, by /proc: a zombie does not."""
-    try:
-        data = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return data.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def processes_with(text: str) -> list[int]:
-    """Pids of live processes whose environment or command line holds `text`: a witness outside the daemon."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            data = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if text.encode() in data and alive(int(entry.name)):
-            found.append(int(entry.name))
-    return found
-
-
-class DaemonProcess:
-    """`annul serve` as a subprocess, ready to be asked."""
-
-    def __init__(self, base: Path, *options: str, env: dict[str, str] | None = None) -> None:
-        self.base = base
-        self.options = options
-        self.env = env or {}
-        self.state_dir = base / "state"
-        self.runtime_dir = base / "run"
-        self.log = base / "log"
-        self.endpoint = f"ipc://{self.runtime_dir}/annul.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns once it is ready, which it says as to systemd."""
-        path = self.base / "notify"
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log.open("ab") as log:
-            ready.bind(str(path))
-            ready.settimeout(TIMEOUT_S)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "annul", *self.arguments()],
-                env={**os.environ, "PYTHONPATH": str(TESTS), **self.env, "NOTIFY_SOCKET": str(path)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                assert ready.recv(64) == b"READY=1", self.said()
-            except TimeoutError:
-                pytest.fail(f"the daemon did not get ready:\n{self.said()}")
-
-    def arguments(self) -> list[str]:
-        return ["--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir), *self.options]
-
-    def said(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-    def kill(self) -> None:
-        """As a crash would: SIGKILL."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(TIMEOUT_S)
-
-    def stop(self) -> int:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT_S)
-
-    def client(self) -> Client:
-        return Client(self.endpoint)
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
                 verdict=Verdict.FAILED,
                 error=ErrorInfo(code=error.code, message=error.message),
                 retryable=error.retryable,
-                result=msgspec.Raw() if error.result is None else msgspec.Raw(msgspec.json.encode(error.result)),
+                result=outcome.NO_RESULT if error.result is None else msgspec.Raw(msgspec.json.encode(error.result)),
             )
         except MemoryError:
             gc.collect()

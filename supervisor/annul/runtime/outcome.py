@@ -11,13 +11,14 @@ from annul.lifecycle import Verdict
 from annul_client.wire import ErrorInfo, Stage
 
 NAME = "outcome.json"
+NO_RESULT = msgspec.Raw()  # this very object is left out when encoded
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Written once, by rename, as the last thing the attempt does."""
 
     verdict: Verdict
-    result: msgspec.Raw = msgspec.Raw()  # JSON; empty: none
+    result: msgspec.Raw = NO_RESULT  # JSON
     files: list[str] = []  # staged outputs, relative to the staging directory, fsynced
     error: ErrorInfo | None = None
     retryable: bool = False
