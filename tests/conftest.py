@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import DaemonProcess
 
 from annul_client import Client
+from harness import DaemonProcess
 
 
 @pytest.fixture

@@ -79,11 +79,9 @@ def _config(file: Path | None, options: dict[str, Any]) -> Config:
             values = tomllib.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise StartError(f"reading the configuration {file}: {error}") from error
-    values |= {
-        name: value
-        for name, value in options.items()
-        if value not in (None, (), {}, False) or name == "warm" and value is False
-    }
+    values |= {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
+    if options["warm"] is False:
+        values["warm"] = False
     state_dir = Path(values.get("state_dir") or places.state_dir()).absolute()
     values["state_dir"] = state_dir
     values["runtime_dir"] = Path(values.get("runtime_dir") or places.runtime_dir()).absolute()

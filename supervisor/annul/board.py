@@ -15,6 +15,7 @@ as they are after a few tries.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -183,7 +184,7 @@ class Board:
             stage = self._get_bytes(_STAGE)
             if before % 2 == 0 and before == _U64.unpack_from(self._map, _PROGRESS_SEQ)[0]:
                 break
-        return before, None if fraction != fraction else fraction, stage.decode("utf-8", "replace")
+        return before, None if math.isnan(fraction) else fraction, stage.decode("utf-8", "replace")
 
     # --- encoding -----------------------------------------------------------------------------------------------
 

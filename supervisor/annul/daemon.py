@@ -1,7 +1,10 @@
 """The daemon: its parts, and the loop.
 
-One thread, one poll, a computed deadline; no tick. Each turn: poll -> signals -> requests -> exits -> deadlines -> admit
--> commit -> tell. All that a turn's requests write is one transaction; replies and events leave after it.
+One thread, one poll, a computed deadline; no tick. Each turn:
+
+    poll -> signals -> requests -> nudges -> exits -> deadlines -> admit -> commit -> tell
+
+All that a turn's requests write is one transaction; replies and events leave after it.
 """
 
 from __future__ import annotations

@@ -275,29 +275,24 @@ def _cancel_one(
     by = request.by or caller.by
     active = daemon.registry.active.get(job_id)
     if active is not None:
-        daemon.supervision.cancel(
-            active,
-            reason=request.reason,
-            by=by,
-            grace_s=request.grace_s,
-            answer=lambda record: answer(CancelOutcome.CANCELLING, record),
-        )
+        daemon.supervision.cancel(active, reason=request.reason, by=by, grace_s=request.grace_s)
+        record = active.record
+        daemon.ledger.afterwards(lambda: answer(CancelOutcome.CANCELLING, record))
         return
-    record = daemon.ledger.newest(job_id)
-    if record is None:
+    found = daemon.ledger.newest(job_id)
+    if found is None:
         daemon.ledger.afterwards(lambda: answer(CancelOutcome.NOT_FOUND, None))
         return
-    outcome = lifecycle.answer_to_cancel(record.state)
+    outcome = lifecycle.answer_to_cancel(found.state)
     if outcome is not CancelOutcome.CANCELLED_BEFORE_START:
-        found = record
         daemon.ledger.afterwards(lambda: answer(outcome, found))
         return
     entry = daemon.registry.queue.remove(job_id)
     now = daemon.clock.wall()
-    state, _ = lifecycle.step(record.state, Event.CANCEL)
+    state, _ = lifecycle.step(found.state, Event.CANCEL)
     asked_at = utc(now)
     assert asked_at is not None
-    cancelled = record.with_(
+    cancelled = found.with_(
         state=state,
         finished_at=now,
         cancel=CancelRecord(

@@ -36,6 +36,7 @@ class Active:
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
         self.ladder: Ladder | None = None
+        self.intent_noted = True  # False: the ladder waits for this turn's commit of why it is there
         self.swept: set[int] = set()  # pids other than the leader's that had to be killed
         self.members: dict[int, int] = {}  # pid -> pidfd of survivors of the leader, watched
         self.progress_seen = 0
@@ -66,7 +67,7 @@ class Active:
 
     def next_due(self) -> float | None:
         times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.progress_at]
-        if self.ladder is not None:
+        if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))
         return min((at for at in times if at is not None), default=None)
 

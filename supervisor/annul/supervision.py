@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -110,7 +109,10 @@ class Supervision:
     def _admit(self, entry: Entry) -> None:
         record = self._ledger.newest(entry.id)
         if record is None or record.state is not State.QUEUED:
-            raise AssertionError(f"job {entry.id} is in the queue but not queued in the store: {record}")
+            _log.error(
+                "job %s was in the queue, but is %s", entry.id, record and record.state, extra={"action": "admit"}
+            )
+            return
         known = self._catalog.known.get(record.type)
         if known is None:  # submitted to a daemon that had this type
             self._fail(record, "unknown_type", f"this daemon has no job type {record.type!r} any more")
@@ -131,6 +133,10 @@ class Supervision:
         self._registry.hold(active)
 
         def undo(_: StoreError) -> None:
+            if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
+                active.ended = True
+                self.look(active)
+                return
             self._registry.free(active)
             self._discard(active)
             self._registry.queue.add(entry, self._clock.wall())
@@ -316,22 +322,35 @@ class Supervision:
     # --- stopping -----------------------------------------------------------------------------------------------
 
     def stop(self, active: Active, kind: StopKind, *, reason: str, by: str, grace_s: float | None) -> None:
-        """Begin the ladder, or let this request take over the one that runs. The intent has been committed (C1)."""
-        if self._registry.active.get(active.record.id) is not active:
-            return  # it ended in this very turn
+        """Begin the ladder, or let this request take over the one that runs; climbing it waits for the commit (C1).
+
+        Race: the job may end in this very turn, by itself. The ladder is there from now on, so that an accepted
+        cancel wins (C2).
+        """
         grace = active.known.type.grace_s if grace_s is None else grace_s
-        now = self._clock.monotonic()
-        asked = Ladder(kind=kind, reason=reason, by=by, grace_s=grace, asked=now, asked_at=self._clock.wall())
-        if active.ladder is None:
-            active.ladder = asked
-        else:
-            active.ladder = cancel.take_over(active.ladder, asked)
-            self._write_notice(active, active.ladder)
+        asked = Ladder(
+            kind=kind,
+            reason=reason,
+            by=by,
+            grace_s=grace,
+            asked=self._clock.monotonic(),
+            asked_at=self._clock.wall(),
+        )
+        active.ladder = cancel.take_over(active.ladder, asked) if active.ladder else asked
+        active.intent_noted = False
+        self._ledger.afterwards(lambda: self._stop_now(active))
+
+    def _stop_now(self, active: Active) -> None:
+        if self._registry.active.get(active.record.id) is not active:
+            return  # it ended in the turn in which it was cancelled
+        active.intent_noted = True
+        if active.ladder is not None and active.ladder.flag is not None:
+            self._write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
         self._climb(active)
 
     def _climb(self, active: Active) -> None:
         """Do what is due on the ladder."""
-        while active.ladder is not None:
+        while active.ladder is not None and active.intent_noted:
             active.ladder, step = cancel.climb(active.ladder, active.seen(), self._clock.monotonic())
             if step is None:
                 return
@@ -435,15 +454,18 @@ class Supervision:
         _, action = lifecycle.step(active.record.state, Event.GONE)
         assert action is Action.CONCLUDE, (active.name, active.record.state)
         self._note_last_progress(active)
+        stop = active.ladder.kind if active.ladder else None
         conclusion = lifecycle.conclude(
-            active.ladder.kind if active.ladder else None,
+            StopKind.CANCEL if active.record.state is State.CANCELLING else stop,
             ended.verdict if ended else Verdict.NONE,
             queue_again=active.known.type.on_shutdown == "queue",
         )
         record = active.record.with_(
             state=conclusion.state,
             finished_at=self._clock.wall(),
-            result=ended.result if ended and bytes(ended.result) and conclusion.state.final and not conclusion.late_result else None,
+            result=ended.result
+            if ended and bytes(ended.result) and conclusion.state.final and not conclusion.late_result
+            else None,
             files=ended.files if ended and conclusion.publish else [],
             published=not (ended and conclusion.publish and ended.files),
             error=self._error(active, conclusion, ended),
@@ -590,21 +612,12 @@ class Supervision:
     def begin_stop(self, active: Active, event: Event, kind: StopKind) -> None:
         """annul's own stops: a time-out, the shutdown."""
         if self._step(active, event) is Action.STOP:
-            self._ledger.afterwards(lambda: self.stop(active, kind, reason=str(kind), by="annul", grace_s=None))
+            self.stop(active, kind, reason=str(kind), by="annul", grace_s=None)
 
-    def cancel(
-        self,
-        active: Active,
-        *,
-        reason: str,
-        by: str,
-        grace_s: float | None,
-        answer: Callable[[JobRecord], None],
-    ) -> None:
-        """A user's cancel of a job that has a slot: note it, and once that is durable begin."""
+    def cancel(self, active: Active, *, reason: str, by: str, grace_s: float | None) -> None:
+        """A user's cancel of a job that has a slot. It is accepted, whatever the store says (C1)."""
         if self._step(active, Event.CANCEL) is Action.STOP:
-            self._ledger.afterwards(lambda: self.stop(active, StopKind.CANCEL, reason=reason, by=by, grace_s=grace_s))
-        self._ledger.afterwards(lambda: answer(active.record))
+            self.stop(active, StopKind.CANCEL, reason=reason, by=by, grace_s=grace_s)
 
 
 def entry_of(record: JobRecord) -> Entry:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import DaemonProcess, alive, processes_with, wait_until
 
 from annul_client import CancelOutcome, Client, Job, Stage, State
+from harness import DaemonProcess, alive, processes_with, wait_until
 
 
 def started(client: Client, type_: str, stage: str, params: dict[str, object] | None = None, **options: object) -> Job:
@@ -138,7 +138,7 @@ def test_exec_tree_leaves_nothing(client: Client, tmp_path: Path) -> None:
     """Of a command that starts daemons of its own, ignoring SIGTERM, nothing is left."""
     mark = tmp_path / "beat"
     loop = f"trap '' TERM; while :; do echo . >> {mark}; sleep 0.01; done"
-    script = f"(setsid sh -c '(sh -c \"{loop}\" &)' &); (nohup sh -c \"{loop}\" &); {loop}"
+    script = f'(setsid sh -c \'(sh -c "{loop}" &)\' &); (nohup sh -c "{loop}" &); {loop}'
     job = client.submit("exec", {"argv": ["sh", "-c", script]})
     wait_until(lambda: len(processes_with(str(mark))) >= 3, "three processes")
     client.cancel(job.id, grace_s=0.2)
@@ -213,7 +213,9 @@ def test_listener_runs_on_the_watcher_thread(client: Client, tmp_path: Path) -> 
 def test_exec_finds_the_reason(client: Client, tmp_path: Path) -> None:
     """A command finds reason and asker in $ANNUL_RUN_DIR/cancel.json when SIGTERM arrives."""
     found = tmp_path / "found"
-    script = f"trap 'cp $ANNUL_RUN_DIR/cancel.json {found}; exit 0' TERM; touch {found}.ready; while :; do sleep 0.01; done"
+    script = (
+        f"trap 'cp $ANNUL_RUN_DIR/cancel.json {found}; exit 0' TERM; touch {found}.ready; while :; do sleep 0.01; done"
+    )
     job = client.submit("exec", {"argv": ["sh", "-c", script]})
     wait_until(Path(f"{found}.ready").exists, "the trap")
     client.cancel(job.id, reason="the browser went away", by="web")

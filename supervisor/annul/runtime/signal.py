@@ -206,7 +206,7 @@ class JobSignal(AbortSignal):
 
 
 class Shield:
-    """The context manager of `JobSignal.shield`. A class, not a generator: a signal may arrive between any two steps."""
+    """The context manager of `JobSignal.shield`. No generator: a signal may arrive between any two steps."""
 
     __slots__ = ("_counts", "_signal")
 

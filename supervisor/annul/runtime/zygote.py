@@ -1,7 +1,8 @@
 """The zygote: a process that has imported what a kind of job needs, and forks on request.
 
-``python -m annul.runtime.zygote JSON`` (the arguments of `main`): reads Launch messages from a socket, answers with the pid and a
-pidfd of each new process, and tells the status of those that end. One a preload profile, started by the daemon.
+``python -m annul.runtime.zygote JSON`` (the arguments of `main`): reads Launch messages from a socket, answers with the
+pid and a pidfd of each new process, and tells the status of those that end. One a preload profile, started by the
+daemon.
 
 Single-threaded, so that forking is safe; a child subreaper, so that what a job leaves behind is found below it. It ends
 when the daemon's end of the socket closes; jobs live on.

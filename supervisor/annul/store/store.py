@@ -161,7 +161,8 @@ class Store:
                 f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE key = :key{number} AND value = :value{number})"
             )
             values[f"key{number}"], values[f"value{number}"] = name, value
-        sql = f"SELECT * FROM job WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT :limit"  # noqa: S608 (names only)
+        # Only names of columns and of values are put together here.
+        sql = f"SELECT * FROM job WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
         with self._doing("reading from"):
             return [from_row(row) for row in self._db.execute(sql, values)]
 

@@ -1,0 +1,56 @@
+# annul: what can be done in this checkout. `make help` lists it.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
+CV ?= examples/cv-en.pdf
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench eval torture clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed  ## Import a real CV (CV=path.pdf for another), no key and no server needed
+	@$(BIN)/annul run --embedded import-pdf "$(CV)"
+
+test: $(VENV)/installed-dev  ## Run all tests (TESTS=path for some)
+	@$(BIN)/pytest $(TESTS)
+
+check: $(VENV)/installed-dev  ## Format, lint, types, layers
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/installed-dev  ## Format the sources and fix what can be fixed
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+bench: $(VENV)/installed-dev  ## Measure start and cancel beside their floors; writes bench/results/
+	@$(BIN)/python -m bench
+
+eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=directory with manifest.tsv and truth/)
+	@$(BIN)/python bench/eval_cv.py
+
+torture: $(VENV)/installed-dev  ## The long runs
+	@$(BIN)/pytest -m torture --timeout 3600
+
+clean:  ## Remove everything made here
+	rm -rf $(VENV) .annul build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "annul needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing annul into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing annul and its test tools into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed
