@@ -78,9 +78,7 @@ def check_private(directory: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise PermissionError(f"{directory} is not a directory; remove it or name another one")
     if found.st_uid not in (os.getuid(), 0):
-        raise PermissionError(
-            f"{directory} belongs to uid {found.st_uid}, not to you; name another directory"
-        )
+        raise PermissionError(f"{directory} belongs to uid {found.st_uid}, not to you; name another directory")
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise PermissionError(f"{directory} can be written by everyone; `chmod 700` it or name another one")
 

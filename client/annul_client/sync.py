@@ -228,9 +228,7 @@ class Client:
         """What the daemon says of itself."""
         return self._ask(wire.Ping(), wire.Pong)
 
-    def events(
-        self, since: int | None = None, job_id: str | None = None
-    ) -> Generator[wire.Event, None, None]:
+    def events(self, since: int | None = None, job_id: str | None = None) -> Generator[wire.Event, None, None]:
         """Events as they happen: each exactly once, in order, without gaps, over restarts of the daemon too.
 
         `since`: begin after that event number; None: with the first one after this iterator began to run,

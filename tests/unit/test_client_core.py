@@ -59,9 +59,7 @@ def test_an_answer_is_matched_by_its_request_id() -> None:
         ("a_code_of_next_year", errors.RequestRefused),
     ],
 )
-def test_a_refusal_is_raised_with_code_message_and_field(
-    code: str, kind: type[errors.RequestRefused]
-) -> None:
+def test_a_refusal_is_raised_with_code_message_and_field(code: str, kind: type[errors.RequestRefused]) -> None:
     """What the daemon refuses is raised by its kind, and says all that the daemon said."""
     call = core.Call(wire.Get(id="a"), wire.JobReply)
     with pytest.raises(kind, match="no such") as raised:
@@ -166,9 +164,7 @@ def log_of(pattern: list[int], first_seq: int = 1) -> list[wire.Event]:
     for offset, name in enumerate(pattern):
         counts[name] = counts.get(name, 0) + 1
         events.append(
-            wire.Event(
-                seq=first_seq + offset, job_seq=counts[name], at=AT, kind="progress", job=job(f"job{name}")
-            )
+            wire.Event(seq=first_seq + offset, job_seq=counts[name], at=AT, kind="progress", job=job(f"job{name}"))
         )
     return events
 

@@ -25,7 +25,7 @@ class Root(click.Group):
         "The daemon": ("serve", "ping", "types"),
     }
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for verbs in self.VERBS.values() for verb in verbs]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -115,5 +115,5 @@ def _error(code: str, message: str, field: str | None = None, *, as_json: bool =
     if as_json:
         document({"error": {"code": code, "message": message, "field": field}})
     else:
-        where = f" ({field})" if field else ""
+        where = f" ({field})" if field and field not in message else ""
         hint("annul: " + "\n".join(printable(part) for part in message.split("\n")) + where)

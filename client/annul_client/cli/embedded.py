@@ -52,7 +52,7 @@ class EmbeddedDaemon:
         home = places.state_dir()
         home.mkdir(parents=True, exist_ok=True)
         self._make_state(home)
-        assert self._state is not None  # noqa: S101 - for mypy
+        assert self._state is not None
         self._runtime = _runtime_dir()
         (self._state / RUNTIME).write_text(str(self._runtime))
         notify_path = str(self._runtime / "ready.sock")
@@ -127,9 +127,7 @@ class EmbeddedDaemon:
             while True:
                 left_s = deadline - monotonic()
                 if left_s <= 0:
-                    raise EmbedError(
-                        f"the embedded daemon was not ready within {START_S:g} s:\n{self._log()}"
-                    )
+                    raise EmbedError(f"the embedded daemon was not ready within {START_S:g} s:\n{self._log()}")
                 found = {fd for fd, _ in poll.poll(left_s * 1000)}
                 if ready.fileno() in found and b"READY=1" in ready.recv(4096).split(b"\n"):
                     return
@@ -141,11 +139,11 @@ class EmbeddedDaemon:
             os.close(pidfd)
 
     def _log(self) -> str:
-        assert self._state is not None  # noqa: S101 - for mypy
+        assert self._state is not None
         return (self._state / "daemon.log").read_text(errors="replace")[-3000:].rstrip()
 
 
-class _locked:  # noqa: N801 - a context manager, used like a function
+class _locked:
     """Hold a file's lock, waiting for it."""
 
     def __init__(self, path: Path) -> None:
@@ -193,5 +191,5 @@ def _runtime_dir() -> Path:
     longest = len("/annul-e-12345678/events.sock") + 16  # room for the daemon's own names
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     if not os.access(base, os.W_OK) or len(os.fsencode(base)) + longest > places.MAX_SOCKET_PATH:
-        base = "/tmp"  # noqa: S108 - mkdtemp makes a directory of its own in it
+        base = "/tmp"
     return Path(tempfile.mkdtemp(prefix="annul-e-", dir=base))

@@ -13,6 +13,9 @@ from .words import ending
 TAIL = 2000
 """Bytes of a failed job's log that are shown, at most."""
 
+UNEXPLAINED = frozenset({"exception", "crashed", "exit", "outcome", "internal"})
+"""Errors that the job did not foresee: its log may say more. A foreseen one says itself what to do."""
+
 
 def finish(client: Client, job: wire.Job, *, as_json: bool, show_result: bool = True) -> Exit:
     """Print how a job ended; a CV alone where its result holds one. Returns the exit code that says the
@@ -27,7 +30,8 @@ def finish(client: Client, job: wire.Job, *, as_json: bool, show_result: bool = 
         hint(f"{job.id} {printable(ending(job))}")
         for path in job.files:
             hint(path)
-    if job.state is wire.State.FAILED and show_result:
+    unexplained = job.error is not None and job.error.code in UNEXPLAINED
+    if unexplained and show_result:
         _show_log(client, job.id)
     return of_job(job)
 

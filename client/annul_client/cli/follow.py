@@ -134,9 +134,7 @@ def _cancel(client: Client, job_id: str, number: signal.Signals, display: Displa
             display.note("killing it now")
         case wire.CancelOutcome.CANCELLING:
             grace = f", up to {job.cancel.grace_s:g} s" if job and job.cancel else ""
-            display.note(
-                f"cancelling, and waiting until all of it is gone{grace}; Ctrl-C again kills it at once"
-            )
+            display.note(f"cancelling, and waiting until all of it is gone{grace}; Ctrl-C again kills it at once")
         case wire.CancelOutcome.CANCELLED_BEFORE_START:
             display.note("cancelled before it started")
         case wire.CancelOutcome.ALREADY_FINAL if job and job.state is not wire.State.CANCELLED:

@@ -67,7 +67,5 @@ def _read_file(name: str, path: str) -> bytes:
     except OSError as error:
         raise click.UsageError(f"{name.upper()}: cannot read {path}: {error.strerror}") from error
     if len(data) > wire.MAX_MESSAGE:
-        raise TooBig(
-            "too_big", f"{path} is too big to be sent: {wire.MAX_MESSAGE:,} bytes fit in a message", name
-        )
+        raise TooBig("too_big", f"{path} is too big to be sent: {wire.MAX_MESSAGE:,} bytes fit in a message", name)
     return data

@@ -23,9 +23,7 @@ class KeyValue(ParamType):
 
     name = "k=v"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
         name, equals, rest = str(value).partition("=")
@@ -55,9 +53,7 @@ class Moment(ParamType):
         try:
             return datetime.fromisoformat(value).astimezone()
         except ValueError:
-            self.fail(
-                f"{value!r} is neither a time such as 2026-12-24T18:00 nor a delay such as +10m", param, ctx
-            )
+            self.fail(f"{value!r} is neither a time such as 2026-12-24T18:00 nor a delay such as +10m", param, ctx)
 
 
 def submit_options() -> list[click.Parameter]:

@@ -108,9 +108,7 @@ def described(schema: Schema) -> list[tuple[str, str]]:
     return rows
 
 
-def _option(
-    name: str, given: str, one: Schema, schema: Schema, taken: set[str], *, repeated: bool
-) -> click.Option:
+def _option(name: str, given: str, one: Schema, schema: Schema, taken: set[str], *, repeated: bool) -> click.Option:
     dashed = name.replace("_", "-")
     if dashed in taken:
         dashed = f"param-{dashed}"

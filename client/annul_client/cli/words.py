@@ -41,8 +41,7 @@ def ending(job: wire.Job) -> str:
         case wire.State.CANCELLED:
             return f"cancelled{ran(job)}: {cancel_steps(job.cancel)}" if job.cancel else "cancelled"
         case wire.State.FAILED if job.error is not None:
-            where = f" ({job.error.field})" if job.error.field else ""
-            return f"failed{ran(job)}: {job.error.code}{where}: {job.error.message}"
+            return f"failed{ran(job)}: {job.error.code}: {job.error.message}"
         case _:
             return str(job.state)
 

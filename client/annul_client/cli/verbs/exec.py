@@ -86,13 +86,9 @@ command = click.Command(
     context_settings={"allow_interspersed_args": False},
     params=[
         click.Argument(["argv"], nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND..."),
-        click.Option(
-            ["--env"], multiple=True, metavar="K[=V]", help="Set a variable; others are not passed on."
-        ),
+        click.Option(["--env"], multiple=True, metavar="K[=V]", help="Set a variable; others are not passed on."),
         click.Option(["--cwd"], default=None, metavar="DIR", help="Where to run it; here, where not said."),
-        click.Option(
-            ["--stdin"], default=None, metavar="FILE", help="What it reads; nothing, where not said."
-        ),
+        click.Option(["--stdin"], default=None, metavar="FILE", help="What it reads; nothing, where not said."),
         click.Option(["--stdout"], default=None, metavar="FILE", help="Where its output goes."),
         click.Option(["--stderr"], default=None, metavar="FILE", help="Where its error output goes."),
         click.Option(["--detach"], is_flag=True, help="Only submit it, and print the job's id."),

@@ -47,9 +47,7 @@ def command(
             (
                 job.id,
                 job.type,
-                f"{job.state}!"
-                if job.cancel and job.cancel.stuck and not job.state.final
-                else str(job.state),
+                f"{job.state}!" if job.cancel and job.cancel.stuck and not job.state.final else str(job.state),
                 printable(job.user),
                 duration((now - job.created_at).total_seconds()),
                 progress(job) if not job.state.final else "",

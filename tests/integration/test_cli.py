@@ -1,0 +1,522 @@
+"""The command line against a real daemon: what it prints, how it exits, and what Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+import msgspec
+import pytest
+
+from annul_client import CancelOutcome, Client, Stage, State
+from annul_client.cli import run as run_here
+from annul_client.cli.inputs import collect
+from annul_client.cli.schema import described, fields_of
+
+ANNUL = str(Path(sys.executable).with_name("annul"))
+TIMEOUT_S = 60
+IGNORES_SIGTERM = "trap '' TERM; echo ready; while :; do sleep 1; done"
+
+
+class Cli:
+    """Runs `annul` with a daemon's address in its environment."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = {**os.environ, **env}
+
+    def __call__(self, *args: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [ANNUL, *args],
+            env=self.env,
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+
+    def json(self, *args: str, code: int = 0, stdin: str = "") -> Any:
+        """The one document that a command prints with --json."""
+        done = self(*args, stdin=stdin)
+        assert done.returncode == code, done
+        return msgspec.json.decode(done.stdout)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([ANNUL, *args], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def cli(daemon: Any) -> Cli:
+    return Cli({"ANNUL_ENDPOINT": daemon.endpoint})
+
+
+@pytest.fixture
+def embedded(short_dir: Path) -> Cli:
+    """The command line with directories of its own and no daemon."""
+    (short_dir / "tmp").mkdir()
+    return Cli(
+        {
+            "ANNUL_STATE_DIR": str(short_dir / "state"),
+            "ANNUL_RUNTIME_DIR": str(short_dir / "none"),
+            "XDG_RUNTIME_DIR": str(short_dir / "tmp"),
+            "ANNUL_ENDPOINT": "",
+        }
+    )
+
+
+def new_job(client: Client, *states: State) -> str:
+    """The id of the first job there is, once it is in one of these states."""
+    for event in client.events(since=0):
+        if event.job.state in states:
+            return event.job.id
+    raise AssertionError
+
+
+# --- what the verbs print -----------------------------------------------------------------------------------
+
+
+def test_exec_passes_the_output_on_and_exits_as_the_command_did(cli: Cli, tmp_path: Path) -> None:
+    """The command runs here, with the variables it is given, and its output is all there is on stdout."""
+    script = "pwd; echo $COLOR; echo err >&2"
+    done = cli("exec", "--env", "COLOR=blue", "--", "sh", "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}\nblue\nerr\n")
+    assert cli("exec", "false").returncode == 1
+    # What follows the command is its own.
+    assert cli("exec", "echo", "--json", "--user", "x").stdout == "--json --user x\n"
+
+
+def test_exec_reads_and_writes_files_beside_the_caller(cli: Cli, tmp_path: Path) -> None:
+    """Paths are those of the caller's directory, not of the daemon's."""
+    (tmp_path / "in").write_text("a line\n")
+    done = cli("exec", "--stdin", "in", "--stdout", "out", "--", "cat", cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert (tmp_path / "out").read_text() == "a line\n"
+
+
+def test_exec_detached_prints_the_id_and_goes_on(cli: Cli) -> None:
+    """The id is all that is on stdout, so that a script can use it."""
+    job_id = cli("exec", "--detach", "--title", "t", "--", "echo", "hello").stdout.strip()
+    done = cli("wait", job_id)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, [job_id, "completed"])
+    assert cli("logs", job_id).stdout == "hello\n"
+    assert cli("logs", "-f", job_id).stdout == "hello\n"
+    assert job_id in cli("list").stdout
+    shown = cli("show", job_id).stdout
+    assert "completed" in shown
+    assert "title" in shown
+
+
+def test_run_prints_the_result_on_stdout_and_all_else_on_stderr(cli: Cli) -> None:
+    """What is on stdout is JSON, nothing but."""
+    done = cli("run", "exec", "true")
+    assert done.returncode == 0, done
+    assert msgspec.json.decode(done.stdout)["exit_code"] == 0
+    assert "completed" in done.stderr
+
+
+def test_parameters_come_from_options_from_a_file_and_from_stdin(cli: Cli, tmp_path: Path) -> None:
+    """An option wins over the file."""
+    (tmp_path / "p.json").write_text('{"argv": ["echo", "file"]}')
+    from_file = cli.json("run", "exec", "--params", str(tmp_path / "p.json"), "--json")
+    assert cli("logs", from_file["id"]).stdout == "file\n"
+    from_stdin = cli.json("run", "--json", "exec", "--params", "-", stdin='{"argv": ["echo", "stdin"]}')
+    assert cli("logs", from_stdin["id"]).stdout == "stdin\n"
+    option = cli.json("run", "exec", "--params", str(tmp_path / "p.json"), "--json", "echo", "option")
+    assert cli("logs", option["id"]).stdout == "option\n"
+
+
+def test_common_options_may_stand_before_the_type_or_after_it(cli: Cli) -> None:
+    """Both places count; after the type they win, and labels add up."""
+    job = cli.json("run", "--user", "a", "--label", "x=1", "exec", "--user", "b", "--label", "y=2", "--json", "true")
+    assert (job["user"], job["labels"]) == ("b", {"x": "1", "y": "2"})
+
+
+def test_an_input_file_is_read_here_and_sent(cli: Cli, tmp_path: Path) -> None:
+    """The daemon sees the bytes, not the caller's path; the name is kept as the title."""
+    file = tmp_path / "some file.bin"
+    file.write_bytes(b"x" * 4321)
+    job = cli.json("run", "measure", "--json", str(file))
+    assert (job["result"], job["title"]) == (4321, "some file.bin")
+
+
+def test_help_lists_the_parameters_of_a_type(cli: Cli) -> None:
+    """Help for a type comes from the daemon's description of it."""
+    shown = cli("run", "import-pdf", "--help").stdout
+    assert "PDF" in shown
+    assert "--engine" in shown
+    assert "--max-pages" in shown
+    assert "import-pdf" in cli("run", "--help").stdout
+    assert "--engine" not in cli("types").stdout
+    assert "engine" in cli("types", "import-pdf").stdout
+
+
+def test_a_result_is_printed_or_written_to_a_file(cli: Cli, tmp_path: Path) -> None:
+    """`result` gives what the job gave; without one it is refused."""
+    job_id = cli.json("run", "exec", "--json", "true")["id"]
+    assert msgspec.json.decode(cli("result", job_id).stdout)["exit_code"] == 0
+    assert cli("result", job_id, "-o", str(tmp_path / "r.json")).stdout == ""
+    assert msgspec.json.decode((tmp_path / "r.json").read_bytes())["exit_code"] == 0
+    failed = cli.json("run", "exec", "--json", "false", code=1)["id"]
+    assert cli("result", failed).returncode == 7
+
+
+# --- exit codes and errors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "error"),
+    [
+        (["show", "nosuchjob"], 5, "not_found"),
+        (["wait", "nosuchjob"], 5, "not_found"),
+        (["logs", "nosuchjob"], 5, "not_found"),
+        (["result", "nosuchjob"], 5, "not_found"),
+        (["run", "no-such-type"], 7, "unknown_type"),
+        (["submit", "no-such-type"], 7, "unknown_type"),
+        (["types", "no-such-type"], 7, "unknown_type"),
+        (["run", "import-pdf"], 2, "usage"),
+        (["run", "import-pdf", "/no/such/file.pdf"], 2, "usage"),
+        (["run", "import-pdf", "/dev/null", "--max-pages", "many"], 2, "usage"),
+        (["run", "import-pdf", "/dev/null", "--max-pages", "0"], 7, "invalid_params"),
+        (["submit", "exec", "--user", "../../x", "true"], 7, "invalid_user"),
+        (["run", "import-pdf", "/dev/zero"], 7, "too_big"),
+        (["cancel"], 2, "usage"),
+        (["cancel", "id", "--user", "u"], 2, "usage"),
+        (["submit", "exec", "--label", "novalue", "true"], 2, "usage"),
+        (["submit", "exec", "--not-before", "soon", "true"], 2, "usage"),
+        (["submit", "exec", "--params", "/no/such/file", "true"], 2, "usage"),
+        (["nosuchverb"], 2, "usage"),
+    ],
+)
+def test_errors_have_their_exit_code_and_are_json_where_asked(cli: Cli, args: list[str], code: int, error: str) -> None:
+    """People read the error on stderr; --json makes it one document on stdout; the exit code is the same."""
+    done = cli(*args)
+    assert (done.returncode, done.stdout) == (code, ""), done
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+    assert cli.json(*args, "--json", code=code)["error"]["code"] == error
+
+
+def test_a_refusal_names_the_parameter(cli: Cli) -> None:
+    """Whoever got it wrong is told which one it was."""
+    found = cli.json("run", "import-pdf", "/dev/null", "--max-pages", "0", "--json", code=7)
+    assert "max_pages" in found["error"]["field"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["ping"],
+        ["list"],
+        ["types"],
+        ["show", "x"],
+        ["wait", "x"],
+        ["cancel", "x"],
+        ["result", "x"],
+        ["logs", "x"],
+        ["run", "exec", "true"],
+        ["submit", "exec", "true"],
+        ["exec", "true"],
+    ],
+)
+def test_without_a_daemon_every_verb_says_how_to_start_one(short_dir: Path, args: list[str]) -> None:
+    """Exit code 3, at once."""
+    done = Cli({"ANNUL_ENDPOINT": f"ipc://{short_dir}/none.sock"})(*args)
+    assert done.returncode == 3
+    assert "annul serve" in done.stderr
+
+
+def test_every_verb_prints_one_json_document(cli: Cli) -> None:
+    """`--json` on all of them, on stdout, exactly one document."""
+    job_id = cli.json("submit", "exec", "--json", "true")["id"]
+    assert cli.json("wait", job_id, "--json")["state"] == "completed"
+    assert cli.json("show", job_id, "--json")["id"] == job_id
+    assert cli.json("list", "--json")["jobs"][0]["id"] == job_id
+    assert cli.json("list", "--json", "--state", "failed")["jobs"] == []
+    assert cli.json("result", job_id, "--json")["result"]["exit_code"] == 0
+    assert cli.json("logs", job_id, "--json")["text"] == ""
+    assert cli.json("cancel", job_id, "--json")["outcome"] == "already_final"
+    assert cli.json("cancel", "nosuchjob", "--json", code=5)["outcome"] == "not_found"
+    assert cli.json("ping", "--json")["pid"] > 0
+    assert cli.json("types", "--json")["types"]
+    assert cli.json("types", "exec", "--json")["name"] == "exec"
+    assert cli.json("exec", "--json", "--", "echo", "hello")["state"] == "completed"
+    assert cli.json("exec", "--json", "--detach", "--", "true")["state"] == "queued"
+
+
+def test_a_time_out_of_the_wait_or_of_the_job_is_6(cli: Cli) -> None:
+    """`wait` gives up, and a job that ran out of its own time says so."""
+    job_id = cli("exec", "--detach", "--", "sleep", "1000").stdout.strip()
+    assert cli("wait", job_id, "--timeout", "0.1").returncode == 6
+    assert cli("cancel", job_id, "--grace", "0", "--wait").returncode == 0
+    assert cli("exec", "--timeout", "0.2", "--", "sleep", "1000").returncode == 6
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_word(cli: Cli) -> None:
+    """`annul … | head` does not end in a traceback."""
+    done = subprocess.run(
+        f"{ANNUL} exec -- seq 1000000 | head -n 1", shell=True, env=cli.env, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+# --- cancelling ---------------------------------------------------------------------------------------------
+
+
+def test_cancel_tells_in_words_how_the_job_ended(cli: Cli) -> None:
+    """The cancel record, with who, why and how long each step took."""
+    job_id = cli("exec", "--detach", "--", "sleep", "1000").stdout.strip()
+    done = cli("cancel", job_id, "--reason", "wrong file", "--wait")
+    assert done.returncode == 0
+    assert "cancelled" in done.stdout
+    shown = cli("show", job_id).stdout
+    assert "wrong file" in shown
+    assert "asked +0 ms" in shown
+    assert cli("wait", job_id).returncode == 4
+    assert cli("cancel", job_id).returncode == 0
+    assert cli("cancel", "nosuchjob").returncode == 5
+
+
+def test_cancel_by_user_reaches_only_that_user(cli: Cli, client: Client) -> None:
+    """Each job that was cancelled is named; another user's goes on."""
+    ours = cli("exec", "--detach", "--user", "u1", "--", "sleep", "1000").stdout.strip()
+    theirs = cli("exec", "--detach", "--user", "u2", "--", "sleep", "1000").stdout.strip()
+    found = cli.json("cancel", "--user", "u1", "--grace", "0", "--wait", "--json")
+    assert [(job["id"], job["state"]) for job in found["jobs"]] == [(ours, "cancelled")]
+    assert not client.get(theirs).state.final
+    assert cli("cancel", "--user", "nobody").returncode == 0
+    client.cancel(theirs, grace_s=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("verb", [["run"], []])
+def test_a_signal_cancels_the_job_and_waits_until_it_is_gone(
+    cli: Cli, client: Client, verb: list[str], number: signal.Signals
+) -> None:
+    """Ctrl-C, or SIGTERM, on `run` and `exec`: exit code 4, said how, and nothing of the job is left."""
+    process = cli.start(*verb, "exec", "--", "sleep", "1000")
+    job_id = new_job(client, State.RUNNING)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 4
+    assert "cancelled" in said
+    job = client.get(job_id)
+    assert job.state is State.CANCELLED
+    assert job.cancel is not None
+    assert job.cancel.reason == ("Ctrl-C" if number is signal.SIGINT else "SIGTERM")
+
+
+def test_a_second_ctrl_c_kills_at_once(cli: Cli, client: Client) -> None:
+    """A job that does not listen gets no more grace."""
+    process = cli.start("exec", "--", "sh", "-c", IGNORES_SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    job_id = new_job(client, State.RUNNING)
+    process.send_signal(signal.SIGINT)
+    new_job(client, State.CANCELLING)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 4
+    job = client.get(job_id)
+    assert job.cancel is not None
+    assert job.cancel.stage is Stage.SIGKILL
+    assert job.cancel.gone_s is not None
+    assert job.cancel.gone_s < 5  # exec's own grace was not waited for
+
+
+def test_a_cancel_from_elsewhere_ends_the_run(cli: Cli, client: Client) -> None:
+    """Whoever cancels, the follower sees it and exits 4."""
+    process = cli.start("run", "--json", "exec", "sleep", "1000")
+    job_id = new_job(client, State.RUNNING)
+    assert client.cancel(job_id).outcome is CancelOutcome.CANCELLING
+    out, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 4
+    assert msgspec.json.decode(out)["cancel"]["stage"] in ("flag", "sigterm")
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(cli: Cli) -> None:
+    """On a terminal there is a bar; the result comes after it, whole."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [ANNUL, "run", "exec", "sleep", "0.3"], env={**cli.env, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    drawn = b"".join(read_all(ours))
+    assert process.stdout is not None
+    assert msgspec.json.decode(process.stdout.read())["exit_code"] == 0
+    process.stdout.close()
+    assert process.wait(TIMEOUT_S) == 0
+    assert b"\x1b[" in drawn
+    assert b"\x1b[" not in cli("run", "exec", "true").stderr.encode()
+
+
+def read_all(fd: int) -> Iterator[bytes]:
+    """What a terminal shows, until the other side is closed."""
+    try:
+        while data := os.read(fd, 4096):
+            yield data
+    except OSError:  # EIO: how a pseudo-terminal says that nobody has it open any more
+        pass
+    finally:
+        os.close(fd)
+
+
+# --- embedded -----------------------------------------------------------------------------------------------
+
+
+def leftovers(embedded: Cli) -> list[str]:
+    state, tmp = (Path(embedded.env[name]) for name in ("ANNUL_STATE_DIR", "XDG_RUNTIME_DIR"))
+    return [p.name for p in state.iterdir() if p.is_dir() and p.name != "users"] + os.listdir(tmp)
+
+
+def test_an_embedded_run_needs_nothing_and_leaves_nothing(embedded: Cli) -> None:
+    """No daemon before, none after, no directory either."""
+    done = embedded("exec", "--embedded", "--", "echo", "hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+    assert leftovers(embedded) == []
+    assert embedded.json("run", "--embedded", "exec", "true", "--json")["state"] == "completed"
+    assert embedded.json("run", "exec", "--embedded", "--json", "false", code=1)["state"] == "failed"
+    assert leftovers(embedded) == []
+
+
+def test_ctrl_c_on_an_embedded_run_cancels_the_job(embedded: Cli) -> None:
+    """The whole foreground process group gets a Ctrl-C; only the command line reacts, and does it properly."""
+    process = subprocess.Popen(
+        [ANNUL, "exec", "--embedded", "--", "sh", "-c", "echo $$; sleep 1000"],
+        env=embedded.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    assert process.stdout is not None
+    command_pid = int(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 4, said
+    assert "cancelled" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(command_pid, 0)
+    assert leftovers(embedded) == []
+
+
+def test_a_killed_embedded_run_takes_its_daemon_and_job_along(embedded: Cli) -> None:
+    """After kill -9 of the command line nothing lives, and the next run removes what was left behind."""
+    process = embedded.start("exec", "--embedded", "--", "sh", "-c", "echo $$; sleep 1000")
+    assert process.stdout is not None
+    gone = os.pidfd_open(int(process.stdout.readline()))
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    wait_gone(gone)
+    assert len(leftovers(embedded)) == 2
+    wait_unlocked(next(Path(embedded.env["ANNUL_STATE_DIR"]).glob("embedded-*")) / "cli.lock")
+    assert embedded("exec", "--embedded", "--", "true").returncode == 0
+    assert leftovers(embedded) == []
+
+
+def wait_gone(pidfd: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(TIMEOUT_S * 1000)
+    os.close(pidfd)
+
+
+def wait_unlocked(lock: Path) -> None:
+    """Until the daemon too is gone, which holds the lock that the command line left to it."""
+    subprocess.run(["flock", "--timeout", str(TIMEOUT_S), str(lock), "true"], check=True)
+
+
+def test_an_embedded_daemon_that_cannot_start_shows_why(embedded: Cli) -> None:
+    """Its own words reach the terminal, and nothing is left."""
+    state = Path(embedded.env["ANNUL_STATE_DIR"])
+    state.mkdir()
+    (state / "users").write_text("in the way")
+    done = embedded("exec", "--embedded", "--", "true")
+    assert done.returncode == 1, done
+    assert "users" in done.stderr
+    assert [p.name for p in state.iterdir() if p.name.startswith("embedded-")] == []
+
+
+# --- in this process ----------------------------------------------------------------------------------------
+
+
+def test_help_teaches_and_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first page names the verbs, an example and the exit codes."""
+    assert run_here(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("run", "exec", "cancel", "serve", "--embedded", "Ctrl-C", "Exit codes"):
+        assert word in shown
+
+
+class Everything(msgspec.Struct):
+    file: Annotated[str, msgspec.Meta(description="what to read", extra_json_schema={"x-annul-input": True})]
+    rest: list[int]
+    count: Annotated[int, msgspec.Meta(ge=1)] = 5
+    ratio: float | None = None
+    kind: Literal["a", "b"] = "a"
+    deep_down: bool = False
+    names: list[str] = []
+    env: dict[str, str] = {}
+    title: str = ""
+    either: int | str | None = None
+    second: Annotated[str, msgspec.Meta(extra_json_schema={"x-annul-input": True})] | None = None
+
+
+def parsed(*args: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
+    """What a command line with these arguments makes of `Everything`."""
+    fields = fields_of(msgspec.json.schema(Everything), {"title"})
+    command = click.Command("t", params=[field.parameter for field in fields], callback=lambda **values: values)
+    values = command.main(list(args), standalone_mode=False)
+    return collect(fields, values, None)
+
+
+def test_a_schema_becomes_positionals_and_options(tmp_path: Path) -> None:
+    """Required parameters are positional, in order; the others options, each of its kind."""
+    file = tmp_path / "cv.pdf"
+    file.write_bytes(b"%PDF")
+    given = "--count 3 --ratio 0.5 --kind b --deep-down --names x --names y --env A=1 --param-title t --either 7"
+    params, inputs, title = parsed(str(file), "1", "2", *given.split(), "--second", str(file))
+    assert inputs == {"file": b"%PDF", "second": b"%PDF"}
+    assert title == "cv.pdf"
+    assert msgspec.convert({**params, "file": "", "second": ""}, Everything) == Everything(
+        file="",
+        rest=[1, 2],
+        count=3,
+        ratio=0.5,
+        kind="b",
+        deep_down=True,
+        names=["x", "y"],
+        env={"A": "1"},
+        title="t",
+        either=7,
+        second="",
+    )
+
+
+def test_what_is_not_said_is_not_sent(tmp_path: Path) -> None:
+    """Defaults are the daemon's: the command line sends none of its own."""
+    file = tmp_path / "cv.pdf"
+    file.touch()
+    assert parsed(str(file), "1")[0] == {"rest": [1]}
+
+
+@pytest.mark.parametrize("args", [[], ["/dev/null"], ["/dev/null", "x"], ["/dev/null", "1", "--kind", "c"]])
+def test_what_cannot_be_meant_is_a_usage_error(args: list[str]) -> None:
+    """A missing parameter, a number that is none, a choice that there is not."""
+    with pytest.raises(click.UsageError):
+        parsed(*args)
+
+
+def test_the_description_of_a_type_names_each_parameter() -> None:
+    """Help shows what is required, and the defaults of the rest."""
+    rows = dict(described(msgspec.json.schema(Everything)))
+    assert rows["file"] == "what to read (required)"
+    assert rows["count"] == "[5]"
