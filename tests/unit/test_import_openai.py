@@ -12,14 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import openai_server as server_side
 from annul.errors import JobError
@@ -433,20 +430,46 @@ def test_lenient_where_servers_are() -> None:
     assert cv.basics.name == "Éloïse Durand"
 
 
+# --- the modules ---
+
+
+def python(code: str) -> str:
+    """What `code` prints in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_the_engine_is_light() -> None:
+    """The daemon may import the engine: the SDK comes with the first call, or from the preload."""
+    code = "import annul.jobs.import_pdf.openai_engine, sys; print({'openai', 'pypdf'} & set(sys.modules))"
+    assert python(code) == "set()\n"
+
+
+def test_the_preload_may_be_forked() -> None:
+    """Preloading leaves one thread and no socket, so that processes can be forked from it."""
+    code = """
+import os, pathlib
+import annul.jobs.import_pdf.openai_preload
+open_files = [os.path.realpath(fd) for fd in pathlib.Path("/proc/self/fd").iterdir()]
+print(len(os.listdir("/proc/self/task")), any("socket:" in file for file in open_files))
+"""
+    assert python(code) == "1 False\n"
+
+
 # --- cancelling ---
 
 # The job as its process runs it, in little: SIGTERM raises Cancelled. It says where it is on stdout, and
 # stays alive after the cancel until stdin closes: the close that the server sees is the engine's, and not the
 # end of the process.
 CHILD = """
-import logging, signal, sys
+import logging, os, signal, sys
 from annul.errors import Cancelled
 from annul.jobs.import_pdf.document import Document, Page
 from annul.jobs.import_pdf.openai_engine import extract
-import openai
+import annul.jobs.import_pdf.openai_preload
 
 def say(text):
-    print(text, flush=True)
+    # One system call: a print that the signal interrupts would leave half a line for the next one to follow.
+    os.write(1, text.encode() + b"\\n")
 
 def on_term(number, frame):
     raise Cancelled
