@@ -27,6 +27,7 @@ class Segment(msgspec.Struct):
     head_bold: bool = False
     lead: str = ""  # its beginning, where that is in another font than the rest
     bullet: bool = False
+    runs: list[str] = []  # its text by font and size, where it has several
 
 
 class Line(msgspec.Struct):
@@ -122,6 +123,8 @@ def _segment(group: list[Item]) -> Segment:
     end = group[0].x
     heavy = light = 0
     mixed = False
+    runs: list[str] = []
+    look: tuple[str, float] | None = None
     for item in group:
         gap = item.x - end
         if text and gap > WORD * min(item.size, group[0].size) * 0.9 and not text.endswith(" "):
@@ -129,6 +132,11 @@ def _segment(group: list[Item]) -> Segment:
         if text and not mixed and any(char.isalnum() for char in item.text) and (item.font != group[0].font or abs(item.size - group[0].size) > 0.6):
             lead, mixed = text.strip(), any(char.isalnum() for char in text)
         text += item.text
+        if any(char.isalnum() for char in item.text) or look is None:
+            if look is None or look[0] != item.font or abs(look[1] - item.size) > 0.6:
+                runs.append("")
+            look = item.font, item.size
+        runs[-1] += (" " if gap > WORD * item.size * 0.9 else "") + item.text
         letters = sum(char.isalnum() for char in item.text)
         heavy += letters if item.bold else 0
         light += 0 if item.bold else letters
@@ -140,5 +148,5 @@ def _segment(group: list[Item]) -> Segment:
     main = max(group, key=lambda item: len(item.text))
     return Segment(
         text=text, x0=group[0].x, x1=end, y=main.y, size=main.size, bold=heavy > light, font=main.font,
-        head=group[0].font, head_bold=group[0].bold, lead=lead if mixed else "", bullet=bullet,
+        head=group[0].font, head_bold=group[0].bold, lead=lead if mixed else "", runs=[" ".join(run.split()) for run in runs] if len(runs) > 1 else [], bullet=bullet,
     )  # fmt: skip

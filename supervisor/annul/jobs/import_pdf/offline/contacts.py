@@ -138,6 +138,7 @@ def _name(head: list[Line], document: Document) -> list[Segment]:
     flat = [(index, part) for index, line in enumerate(head[:25]) for part in line.parts]
     sizes = [part.size for _, part in flat] or [10.0]
     top = max(sizes)
+    local = plain(match[0].partition("@")[0]) if (match := EMAIL.search(document.text)) else ""
     author = plain(document.meta.get("Author", "") + " " + document.meta.get("Title", ""))
     for index, part in flat:
         text = _bare(part.text)
@@ -146,6 +147,7 @@ def _name(head: list[Line], document: Document) -> list[Segment]:
             continue
         score = 2.0 * part.size / top + (0.5 if 2 <= len(words) <= 4 else -0.3) - 0.08 * index
         score += 0.4 if plain(text) and plain(text) in author else 0.0
+        score += 0.5 * min(2, sum(len(word) > 2 and word in local for word in plain(text).split()))
         score -= 1.2 if has(POSITION, text) else 0.0
         score -= 1.0 if field_of(text) else 0.0
         score -= 0.8 if place_score(text) > 0.8 else 0.0
@@ -319,7 +321,7 @@ def _labels(
         elif under and 0 <= under - part.y < 45:
             score += 0.6
         score += 0.3 if part is not None and part.size > 10.5 else 0.0
-        score -= 0.5 if len(words) == 1 else 0.0
+        score -= 0.3 if len(words) == 1 else 0.0
         score -= 0.6 if any(char.isdigit() for char in text) else 0.0
         score -= 0.4 if text[:1].islower() else 0.0
         if score >= 0.6:

@@ -10,7 +10,7 @@ import msgspec
 from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.dates import Period, is_open, is_rest, periods, without
 from annul.jobs.import_pdf.offline.sections import Style, style_of
-from annul.jobs.import_pdf.offline.words import place_score
+from annul.jobs.import_pdf.offline.words import LANGUAGES, has, place_score
 
 
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
@@ -61,6 +61,12 @@ def ungrid(lines: list[Line]) -> list[Line]:
     if len(first) < 0.6 * len(wide):
         return lines
     # Labels in the left column with their text at the right are no grid.
+    left = [line.parts[0].text for line in wide]
+    if len(columns) == 2 and (
+        sum("," in part.text for part in right) >= 0.5 * len(right) > 2 * sum("," in text for text in left)
+        or (all(has(LANGUAGES, text) for text in left) and not any(has(LANGUAGES, part.text) for part in right))
+    ):
+        return lines
     heads = {(line.parts[0].head, line.parts[0].head_bold) for line in wide}
     tails = {(part.head, part.head_bold) for part in right}
     if heads.isdisjoint(tails):
@@ -356,13 +362,18 @@ def paragraph(lines: list[str]) -> str:
 def _pieces(part: Segment, text: str, row: int) -> list[Piece]:
     """A segment of a head, in two where its beginning is in a font of its own."""
     out: list[Piece] = []
-    lead = part.lead.strip(" ,|·–—-:(")
+    runs = [bare for run in part.runs if len(bare := run.strip(" ,|·•–—-:(@")) > 1]
     for chunk in re.split(r"\s{3,}", text):
-        if lead and chunk.startswith(lead) and len(chunk) > len(lead) + 2:
-            rest = chunk[len(lead) :]
-            if re.match(r"\s*[,|·•–—:(@-]|\s", rest):
-                out.append(Piece(lead, row, part, first=True))
+        first = True
+        for run in runs:
+            rest = chunk[len(run) :]
+            if not chunk.startswith(run) or len(rest) < 3:
+                continue
+            # The first boundary may be a bare space; later ones need a mark of their own.
+            if re.match(r"\s*[,|·•–—:(@]|\s+-\s" if not first else r"\s*[,|·•–—:(@-]|\s", rest):
+                out.append(Piece(run, row, part, first=True))
                 chunk = rest.strip(" ,|·•–—-:")
+                first = False
         chunk = chunk.strip(" ,|·•–—-:")
         if chunk.startswith("(") and chunk.endswith(")"):
             chunk = chunk[1:-1]

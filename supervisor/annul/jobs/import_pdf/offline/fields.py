@@ -29,7 +29,7 @@ _SCORE = re.compile(
 
 def work(entries: list[Entry], unsure: list[str]) -> list[Work]:
     """Posts."""
-    heads = [_split(entry, POSITION, COMPANY) for entry in entries]
+    heads = _heads(entries, POSITION, COMPANY)
     order = _vote(heads, POSITION, COMPANY)
     out: list[Work] = []
     for entry, (pieces, place) in zip(entries, heads, strict=True):
@@ -68,7 +68,7 @@ def volunteer(entries: list[Entry]) -> list[Volunteer]:
 
 def education(entries: list[Entry], unsure: list[str]) -> list[Education]:
     """Degrees and schools."""
-    heads = [_split(entry, DEGREE, SCHOOL) for entry in entries]
+    heads = _heads(entries, DEGREE, SCHOOL)
     order = _vote(heads, DEGREE, SCHOOL)
     out: list[Education] = []
     for entry, (pieces, place) in zip(entries, heads, strict=True):
@@ -189,42 +189,79 @@ def degree_parts(text: str) -> tuple[str, str]:
     return (text, "") if has(DEGREE, text) else ("", text)
 
 
-def _split(entry: Entry, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[list[str], str]:
-    """The pieces of a head without its place, and the place."""
-    pieces: list[str] = []
-    places: list[tuple[float, int, str]] = []
-    for piece in entry.head:
-        text = _LEADING_AT.sub("", piece.text).strip(" ,")
-        if not text or (URL.fullmatch(text) and len(entry.head) > 2):
-            continue
-        parts = [text]
-        # "Nexus AI – San Francisco, CA": a place after a dash or a comma.
-        if match := re.match(r"(.+?)\s+[–—-]\s+([^–—]+)$", text):
-            if place_score(match[2]) >= 0.45 or (place_score(match[2]) >= 0.3 and has(who, match[1])):
-                parts = [match[1], match[2]]
-        for part in parts:
-            score = place_score(part)
-            # A mere capitalised word is a place only where it stands by itself, at the end of a row.
-            shared = sum(other.part is piece.part for other in entry.head) > 1 and len(parts) == 1
-            if score >= (0.85 if shared else 0.3):
-                places.append((score, len(pieces), part))
-            pieces.append(part)
-    place = ""
-    # The surest place; a mere capitalised word is one only where enough else is left.
-    for score, _, text in sorted(places, key=lambda found: (-found[0], -found[1])):
-        if score >= 0.85 or len(pieces) > 2:
-            place = text
-            pieces.remove(text)
-            break
-    if len(pieces) == 1:
-        pieces, place = _cut(pieces[0], place, what, who)
-    elif len(pieces) > 1:  # one piece holds both, and no other says who
-        both = [piece for piece in pieces if has(what, piece) and has(who, piece)]
-        if len(both) == 1 and not any(has(who, piece) for piece in pieces if piece is not both[0]):
-            cut, place = _cut(both[0], place, what, who)
-            index = pieces.index(both[0])
-            pieces[index : index + 1] = cut
-    return [piece for piece in pieces if piece], place
+def _heads(
+    entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]
+) -> list[tuple[list[str], str]]:
+    """The pieces of each head without its place, and the place.
+
+    Which piece is the place, and whether one is cut off the end of another ("Haulwise, Chicago, IL"), is voted over
+    the section: a capitalised word alone may be a town or anything else.
+    """
+    heads: list[list[str]] = []
+    for entry in entries:
+        texts = [_LEADING_AT.sub("", piece.text).strip(" ,") for piece in entry.head]
+        heads.append([text for text in texts if text and not (URL.fullmatch(text) and len(texts) > 2)])
+    towns = [_town(texts, what, who) for texts in heads]
+    cut = sum(town is not None for town in towns) >= 0.55 * max(1, sum(bool(texts) for texts in heads))
+    votes: Counter[int] = Counter()
+    for texts in heads:
+        for index, text in enumerate(texts):
+            votes[index] += round(100 * (place_score(text) - 0.4 * (has(what, text) + has(who, text)) - 0.05))
+    usual = max(votes, key=lambda index: votes[index], default=0)
+    out: list[tuple[list[str], str]] = []
+    for texts, town in zip(heads, towns, strict=True):
+        place = ""
+        sure = [text for text in texts if place_score(text) >= 0.85 and not has(who, text)]
+        if len(texts) > 1 and votes[usual] > 0 and usual < len(texts) and place_score(texts[usual]) >= 0.85:
+            place = texts[usual]
+        elif len(texts) > 1 and sure:
+            place = sure[-1]
+        elif len(texts) > 2 and votes[usual] > 0 and usual < len(texts):
+            score = place_score(texts[usual])
+            # In education a lone word beside the school is a subject more often than a town.
+            if score >= (0.3 if what is POSITION or usual == 1 and len(texts) > 3 else 0.45):
+                place = texts[usual]
+        parts = place.split(", ")
+        if place and town is not None and town[1] in texts and town[1] == place and len(parts) > 2 and len(texts) == 2:
+            place = ""  # "Haulwise, Chicago, IL" beside a post: the employer is in it
+        rest = [text for text in texts if text is not place] if place else list(texts)
+        if not place and town is not None and (cut or town[3]):
+            index = rest.index(town[1])
+            rest[index], place = town[0], town[2]
+        if len(rest) == 1:
+            rest, place = _cut(rest[0], place, what, who)
+        elif len(rest) > 1:  # one piece holds both, and no other says who
+            both = [piece for piece in rest if has(what, piece) and has(who, piece)]
+            if len(both) == 1 and not any(has(who, piece) for piece in rest if piece is not both[0]):
+                pieces, place = _cut(both[0], place, what, who)
+                index = rest.index(both[0])
+                rest[index : index + 1] = pieces
+        out.append(([piece for piece in rest if piece], place))
+    return out
+
+
+def _town(
+    texts: list[str], what: re.Pattern[str], who: re.Pattern[str]
+) -> tuple[str, str, str, bool] | None:
+    """A place at the end of one of the pieces: what is before it, the whole piece, the place, and if it is sure."""
+    for text in texts:
+        parts = text.split(", ")
+        if len(parts) > 2 and place_score(", ".join(parts[-2:])) >= 1.0 and not has(who, parts[-2]):
+            return ", ".join(parts[:-2]), text, ", ".join(parts[-2:]), True
+        for pattern in (r"^(.+?)\s*\(([^()]{2,40})\)$", r"^(.+)\s+[–—-]\s+([^–—]{2,40})$", r"^(.+),\s+([^,]{2,30})$"):
+            match = re.match(pattern, text)
+            if match is None or has(what, match[2]) or has(who, match[2]):
+                continue
+            score = place_score(match[2])
+            if match[2].isupper() and len(match[2]) > 2:
+                continue
+            if score >= 0.85 or (score >= 0.3 and (what is POSITION or pattern[-5:-2] != "30}")):
+                if pattern.startswith("^(.+),") and what is not POSITION:
+                    continue  # "University of California, Berkeley"
+                if pattern.startswith("^(.+),") and len(texts) == 1 and text.count(",") < 2:
+                    continue  # "Engineer, Haulwise": too little to tell
+                return match[1].strip(" ,"), text, match[2], score >= 0.85
+    return None
 
 
 def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> tuple[list[str], str]:

@@ -17,7 +17,19 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 
 POSITION = _pattern(
-    """engineer*|developer*|manager*|director*|lead|leader|head of|head|chief|officer|ceo|cto|cfo|coo|cio|vp|
+    """executive|nurse*|carer|caregiver|housekeeper|barista|bartender|server|guard|soldier|firefighter|police*|
+    paramedic|pharmacist|dentist|therapist|psychologist|surgeon|vet|counsel|counselor|counsellor|broker|agent|dealer|
+    underwriter|actuary|economist|statistician|surveyor|draftsman|machinist|carpenter|foreman|handler|packer|picker|
+    stocker|dispatcher|pilot|steward|stewardess|host|hostess|guide|trainer|coach|educator|investigator|
+    preparat*|cariste*|magasinier*|livreur*|chauffeur*|maitre de conference*|aide|auxiliaire*|educat*|psychologue*|
+    pharmacien*|dentiste|sage-femme|kinesitherapeute|notaire|chef|cheffe|second|commis|barman|boulanger*|patissi*|
+    coiffeu*|esthetici*|electricien*|plombier|macon|menuisi*|peintre|soudeu*|mecanicien*|contremaitre|negociat*|
+    acheteu*|acheteuse|approvisionneu*|planificat*|logisticien*|contable*|camarer*|dependient*|cociner*|conductor*|
+    auxiliar*|encargad*|maestr*|periodist*|farmaceutic*|*pfleger*|krankenschwester|*verkaufer*|*fahrer*|*koch|kochin|
+    *schlosser*|*elektriker*|*tischler*|*backer*|*arzt|*arztin|*jurist*|*anwalt|*anwaltin|*buchhalter*|*planer*|
+    *gestalter*|*redakteur*|*betreuer*|*erzieher*|*wissenschaftler*|*beauftragte*|*fachkraft|*vertreter*|*controller*|
+    *architekt*|hochbauzeichner*|bauzeichner*|
+    engineer*|developer*|manager*|director*|lead|leader|head of|head|chief|officer|ceo|cto|cfo|coo|cio|vp|
     vice president|president|founder|co-founder|cofounder|co founder|founding|consultant*|analyst*|architect*|
     designer*|administrator*|assistant*|associate|intern|internship|trainee|apprentice|student|researcher*|
     scientist*|professor*|lecturer*|teacher*|instructor*|tutor|fellow|postdoc*|technician*|specialist*|
