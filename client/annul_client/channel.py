@@ -63,8 +63,7 @@ class Watch:
 
 
 class Channel:
-    """A DEALER connection that carries one call at a time. Not thread-safe; `Client` gives it to one
-    thread."""
+    """A DEALER connection that carries one call at a time. Not thread-safe; `Client` gives it to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick

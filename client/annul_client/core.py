@@ -153,14 +153,12 @@ def batches(jobs: list[wire.Submit]) -> list[list[wire.Submit]]:
 
 
 def topic(job_id: str | None) -> bytes:
-    """What to subscribe to. The topics of one job's id are also those of ids that begin with it: ask the
-    event."""
+    """What to subscribe to. The topics of one job's id are also those of ids that begin with it: ask the event."""
     return TOPIC + job_id.encode() if job_id else TOPIC
 
 
 def read_event(frames: list[bytes]) -> wire.Event | None:
-    """The event in the two frames of a publication; None where they hold none, which the log will make up
-    for."""
+    """The event in the two frames of a publication; None where they hold none, which the log will make up for."""
     if len(frames) != 2 or not frames[0].startswith(TOPIC):
         return None
     try:

@@ -106,6 +106,5 @@ REFUSALS: dict[str, type[RequestRefused]] = {
 
 
 def refusal(code: str, message: str, field: str | None = None) -> RequestRefused:
-    """The exception for an error that the daemon answered; a code without a class is a plain
-    `RequestRefused`."""
+    """The exception for an error that the daemon answered; a code without a class is a plain `RequestRefused`."""
     return REFUSALS.get(code, RequestRefused)(code, message, field)

@@ -12,8 +12,7 @@ from . import wire
 from .errors import EventsLost
 
 MAX_HELD = 4096
-"""Publications kept while a gap is filled. More are dropped: the log has them, and they are asked for
-again."""
+"""Publications kept while a gap is filled. More are dropped: the log has them, and they are asked for again."""
 
 
 class EventFeed:
@@ -87,8 +86,7 @@ class EventFeed:
         return event.job_seq == self._next_job_seq
 
     def _is_lost(self, reply: wire.EventsReply, new: list[wire.Event]) -> bool:
-        """Whether the log cannot be followed from here: it starts later (purged), or is another, shorter
-        one."""
+        """Whether the log cannot be followed from here: it starts later (purged), or is another, shorter one."""
         at = self.position or 0
         if reply.last < at:
             return True

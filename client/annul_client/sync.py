@@ -29,8 +29,7 @@ Jobs = list[wire.Job]
 Submitted = list[wire.JobReply | wire.ErrorInfo]
 
 CLOSE_S = 1.0
-"""Seconds that `close` gives other threads to notice. One that is busy with what `events` gave it closes
-later."""
+"""Seconds that `close` gives other threads to notice. One that is busy with what `events` gave it closes later."""
 
 
 class Client:
@@ -349,8 +348,7 @@ class Client:
                     yield from subscription
                     return
                 if feed.position is None:
-                    # Only finds the log's end. Race: looking at the job before would miss a job that ends
-                    # between.
+                    # Only finds the log's end. Race: looking at the job before would miss a job that ends between.
                     yield from subscription.catch_up()
                 over = self.get(feed.job_id).state.final
                 feed.check()

@@ -25,7 +25,7 @@ class Root(click.Group):
         "The daemon": ("serve", "ping", "types"),
     }
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [verb for verbs in self.VERBS.values() for verb in verbs]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -80,8 +80,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def run(args: list[str]) -> int:
-    """Run one command; the exit code. Unexpected errors are raised, with --json after a document that says
-    so."""
+    """Run one command; the exit code. Unexpected errors are raised, with --json after a document that says so."""
     as_json = wants_json(args)
     try:
         return int(cli.main(args, prog_name="annul", standalone_mode=False) or 0)

@@ -1,5 +1,4 @@
-"""Showing a job as it goes: a bar on a terminal, an occasional line elsewhere, or nothing. All of it on
-stderr."""
+"""Showing a job as it goes: a bar on a terminal, an occasional line elsewhere, or nothing. All of it on stderr."""
 
 from __future__ import annotations
 

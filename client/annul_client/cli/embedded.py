@@ -15,6 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -72,13 +74,13 @@ class EmbeddedDaemon:
                         "--runtime-dir",
                         str(self._runtime),
                         "--stop-on-eof",
+                        "--no-warm",  # it runs one job: only the zygote of that one is worth starting
                     ],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "NOTIFY_SOCKET": notify_path},
-                    # Its own session: Ctrl-C in the terminal reaches only this process, which cancels
-                    # properly.
+                    # Its own session: Ctrl-C in the terminal reaches only this process, which cancels properly.
                     start_new_session=True,
                     # The lock lives as long as either of us: what a crashed command leaves behind is cleaned
                     # up only once its daemon is gone too.
@@ -143,19 +145,15 @@ class EmbeddedDaemon:
         return (self._state / "daemon.log").read_text(errors="replace")[-3000:].rstrip()
 
 
-class _locked:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
     """Hold a file's lock, waiting for it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = -1
-
-    def __enter__(self) -> None:
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _remove_leftovers(home: Path) -> None:
@@ -178,8 +176,7 @@ def _remove_leftovers(home: Path) -> None:
 def _remove_runtime(note: Path) -> None:
     try:
         runtime = Path(note.read_text())
-        # The path comes from a file: only what looks like this module's own, and belongs to this user, is
-        # removed.
+        # The path comes from a file: only what looks like this module's own, and belongs to this user, is removed.
         if runtime.name.startswith("annul-e-") and runtime.lstat().st_uid == os.getuid():
             shutil.rmtree(runtime, ignore_errors=True)
     except OSError:
@@ -191,5 +188,5 @@ def _runtime_dir() -> Path:
     longest = len("/annul-e-12345678/events.sock") + 16  # room for the daemon's own names
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     if not os.access(base, os.W_OK) or len(os.fsencode(base)) + longest > places.MAX_SOCKET_PATH:
-        base = "/tmp"
+        base = "/tmp"  # noqa: S108 - mkdtemp makes a directory of its own in it
     return Path(tempfile.mkdtemp(prefix="annul-e-", dir=base))

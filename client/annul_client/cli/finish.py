@@ -18,8 +18,7 @@ UNEXPLAINED = frozenset({"exception", "crashed", "exit", "outcome", "internal"})
 
 
 def finish(client: Client, job: wire.Job, *, as_json: bool, show_result: bool = True) -> Exit:
-    """Print how a job ended; a CV alone where its result holds one. Returns the exit code that says the
-    same."""
+    """Print how a job ended; a CV alone where its result holds one. Returns the exit code that says the same."""
     if as_json:
         document(job)
         return of_job(job)

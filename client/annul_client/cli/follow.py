@@ -25,12 +25,10 @@ PUMP_S = (0.1, 0.5)
 """Seconds between two looks at a job's output: while it writes, and at most, while it is silent."""
 
 IMPATIENT = 2
-"""Signals that may wait to be read. One more means that the daemon does not answer, and somebody wants
-out."""
+"""Signals that may wait to be read. One more means that the daemon does not answer, and somebody wants out."""
 
 Note = wire.Event | signal.Signals | Exception | None
-"""What the inbox holds: an event, a signal to this process, why the events ended, or None at their proper
-end."""
+"""What the inbox holds: an event, a signal to this process, why the events ended, or None at their proper end."""
 
 
 class Inbox:

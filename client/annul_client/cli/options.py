@@ -33,8 +33,7 @@ class KeyValue(ParamType):
 
 
 class Moment(ParamType):
-    """``2026-12-24T18:00``, on this machine's clock where no zone is said, or ``+90s``, ``+10m``, ``+2h``,
-    ``+1d``."""
+    """``2026-12-24T18:00``, on this machine's clock where no zone is said, or ``+90s``, ``+10m``, ``+2h``, ``+1d``."""
 
     name = "time"
     UNITS: ClassVar[dict[str, str]] = {
@@ -57,8 +56,7 @@ class Moment(ParamType):
 
 
 def submit_options() -> list[click.Parameter]:
-    """What can be said of any job when it is submitted; new objects each time, since a command owns its
-    own."""
+    """What can be said of any job when it is submitted; new objects each time, since a command owns its own."""
     return [
         click.Option(["--user"], default=None, help="Whose job it is; users take turns."),
         click.Option(["--title"], default=None, help="What to call it in lists."),

@@ -152,8 +152,7 @@ def _click_type(one: Schema, schema: Schema) -> ParamType:
 
 
 def _plain(raw: Any, schema: Schema) -> Schema:
-    """A parameter's schema without references and without "or null", which the shell says by saying
-    nothing."""
+    """A parameter's schema without references and without "or null", which the shell says by saying nothing."""
     if not isinstance(raw, dict):
         return {}
     one = _resolve(raw, schema)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Made by the root command, kept as ``ctx.obj``, closed with the root context. Owned by the main
-    thread."""
+    """Made by the root command, kept as ``ctx.obj``, closed with the root context. Owned by the main thread."""
 
     def __init__(self, ctx: click.Context, endpoint: str | None) -> None:
         self._ctx = ctx
