@@ -207,7 +207,7 @@ class Daemon:
         for fd, events in ready.items():
             self.supervision.launcher.handle(fd, events)
         for fd, active in self.supervision.pidfds().items():
-            if fd not in ready or active.record.id not in self.registry.active:
+            if fd not in ready or active.over:
                 continue
             if fd == active.pidfd:
                 self.supervision.leader_ended(active)

@@ -66,6 +66,7 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     active.pidfd = open_pidfd(*registered) if registered else None
     active.ended = active.pidfd is None
     if active.ended:
+        active.unseen = True
         _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
         if registered is None:
             # Its launch was still on its way. The old zygote is gone with the old daemon; should a child of it come
@@ -123,7 +124,7 @@ def _without_board(daemon: Daemon, record: JobRecord) -> None:
     else:
         state = State.FAILED
         error = ErrorInfo(
-            code="lost", message="the machine restarted, or the runtime directory was emptied, while it ran"
+            code="lost", message="the machine restarted, or its runtime directory was emptied, while it ran"
         )
     _log.warning("job %s.%d has no board: %s", record.id, record.attempt, state, extra={"action": "adopt"})
     changed = record.with_(state=state, error=error, finished_at=daemon.clock.wall() if state.final else None)

@@ -35,6 +35,8 @@ class Active:
         self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
+        self.over = False  # concluded; nothing of it may be used any more
+        self.unseen = False  # it ended while no daemon watched
         self.ladder: Ladder | None = None
         self.intent_noted = True  # False: the ladder waits for this turn's commit of why it is there
         self.swept: set[int] = set()  # pids other than the leader's that had to be killed
@@ -135,6 +137,7 @@ class Registry:
     def free(self, active: Active) -> None:
         """Give the slot back: nothing of the attempt is alive."""
         del self.active[active.record.id]
+        active.over = True
         self.running.remove(active.record.user, active.record.type)
         active.close()
 

@@ -341,7 +341,7 @@ class Supervision:
         self._ledger.afterwards(lambda: self._stop_now(active))
 
     def _stop_now(self, active: Active) -> None:
-        if self._registry.active.get(active.record.id) is not active:
+        if active.over:
             return  # it ended in the turn in which it was cancelled
         active.intent_noted = True
         if active.ladder is not None and active.ladder.flag is not None:
@@ -350,7 +350,7 @@ class Supervision:
 
     def _climb(self, active: Active) -> None:
         """Do what is due on the ladder."""
-        while active.ladder is not None and active.intent_noted:
+        while active.ladder is not None and active.intent_noted and not active.over:
             active.ladder, step = cancel.climb(active.ladder, active.seen(), self._clock.monotonic())
             if step is None:
                 return
@@ -441,7 +441,8 @@ class Supervision:
                 verdict=Verdict.FAILED,
                 error=ErrorInfo(code="outcome", message=f"its outcome cannot be read: {error}"),
             )
-        if ended is None and active.status is None and active.pid is not None and active.ladder is None:
+        expects_status = active.pid is not None and not active.unseen and active.ladder is None
+        if ended is None and active.status is None and expects_status:
             now = self._clock.monotonic()
             active.status_by = active.status_by or now + _STATUS_WAIT_S
             if now < active.status_by:
@@ -507,6 +508,8 @@ class Supervision:
                 message = f"the job ran into its time limit and was stopped (SIGTERM, {grace:g} s of grace, SIGKILL)"
             case "terminated":
                 message = "the job got a SIGTERM that did not come from annul"
+            case _ if active.unseen:
+                return ErrorInfo(code="lost", message="the job ended without an outcome while no daemon ran; see its log")
             case _:
                 message = f"the job's process ended without an outcome: {_how(active.status)}; see its log"
         return ErrorInfo(code=conclusion.code, message=message)
@@ -598,7 +601,7 @@ class Supervision:
         if reached(active.look_at) or reached(active.status_by):
             active.look_at = None
             self.look(active)
-        if self._registry.active.get(active.record.id) is active:
+        if not active.over:
             self._climb(active)
 
     # --- events of the lifecycle --------------------------------------------------------------------------------

@@ -1,0 +1,457 @@
+"""The daemon by itself: starting, refusing, stopping, dying and coming back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+
+from annul_client import Client, RequestRefused, State, wire
+
+MakeDaemon = Callable[..., DaemonProcess]
+
+
+def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "annul", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+# --- starting ---------------------------------------------------------------------------------------------------
+
+
+def test_second_daemon_on_one_state_directory_refuses(daemon: DaemonProcess, short_dir: Path) -> None:
+    """Two daemons never share a state or a runtime directory; the second says who has it, and the first goes on."""
+    other = short_dir / "other"
+    for options in (
+        ["--state-dir", str(daemon.state_dir), "--runtime-dir", str(other)],
+        ["--state-dir", str(other), "--runtime-dir", str(daemon.runtime_dir)],
+    ):
+        done = serve(*options)
+        assert done.returncode == 1
+        assert daemon.process is not None
+        assert f"pid {daemon.process.pid}" in done.stderr
+    with daemon.client() as client:
+        assert client.ping().pid == daemon.process.pid
+
+
+def test_newer_or_damaged_store_is_not_touched(short_dir: Path) -> None:
+    """A store that is newer, or no store at all, stops the daemon with an instruction and stays as it is."""
+    state = short_dir / "state"
+    state.mkdir(mode=0o700)
+    path = state / "annul.db"
+    options = ["--state-dir", str(state), "--runtime-dir", str(short_dir / "run")]
+    path.write_bytes(b"this is no database, but somebody may want it back" * 100)
+    before = path.read_bytes()
+    done = serve(*options)
+    assert (done.returncode, path.read_bytes()) == (1, before)
+    assert "restore a backup" in done.stderr
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = path.read_bytes()
+    done = serve(*options)
+    assert (done.returncode, path.read_bytes()) == (1, before)
+    assert "newer annul" in done.stderr
+
+
+def test_directory_of_others_is_refused(short_dir: Path) -> None:
+    """A directory that others may write to is no place for sockets and state."""
+    (short_dir / "run").mkdir()
+    (short_dir / "run").chmod(0o777)
+    done = serve("--state-dir", str(short_dir / "state"), "--runtime-dir", str(short_dir / "run"))
+    assert done.returncode == 1
+    assert "writable by nobody else" in done.stderr
+
+
+def test_too_long_a_runtime_directory_is_said(short_dir: Path) -> None:
+    """A path too long for a socket is refused with what to do."""
+    done = serve("--state-dir", str(short_dir / "state"), "--runtime-dir", str(short_dir / ("x" * 120)))
+    assert done.returncode == 1
+    assert "--runtime-dir" in done.stderr
+
+
+def test_stop_ends_everything(make_daemon: MakeDaemon) -> None:
+    """SIGTERM: running jobs are stopped, by their type queued again or cancelled; no process or socket is left."""
+    daemon = make_daemon()
+    daemon.start()
+    mark = daemon.base / "attempts"
+    with daemon.client() as client:
+        again = client.submit("again", {"mark": str(mark)})
+        asleep = client.submit("sleepy", {})
+        wait_until(lambda: client.get(asleep.id).progress.stage == "sleeping" and mark.exists(), "both to run")
+    assert daemon.stop() == 0
+    assert not processes_with(str(daemon.base))
+    assert not list(daemon.runtime_dir.glob("*.sock"))
+    assert not list((daemon.runtime_dir / "jobs").iterdir())
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(again.id, 20)
+        assert (job.state, job.attempt, job.result) == (State.COMPLETED, 2, 2)
+        job = client.get(asleep.id)
+        assert job.state is State.CANCELLED
+        assert job.cancel is not None
+        assert job.cancel.kind == "shutdown"
+
+
+# --- dying ------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_outlive_a_killed_daemon_and_are_adopted(make_daemon: MakeDaemon) -> None:
+    """kill -9 of the daemon: the job goes on; the next daemon adopts the same process, and can cancel it."""
+    daemon = make_daemon()
+    daemon.start()
+    with daemon.client() as client:
+        job = client.submit("sleepy", {})
+        wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+        pid = client.get(job.id).pid
+    assert pid is not None
+    daemon.kill()
+    assert alive(pid)
+    daemon.start()
+    with daemon.client() as client:
+        assert (client.get(job.id).state, client.get(job.id).pid) == (State.RUNNING, pid)
+        client.cancel(job.id)
+        assert client.wait(job.id, 20).state is State.CANCELLED
+    assert not alive(pid)
+
+
+def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> None:
+    """A ladder under way is taken up by the next daemon, with its deadline."""
+    daemon = make_daemon()
+    daemon.start()
+    mark = daemon.base / "beat"
+    with daemon.client() as client:
+        job = client.submit("stubborn", {"mark": str(mark)})
+        wait_until(lambda: client.get(job.id).progress.stage == "ignoring", "it to ignore")
+        client.cancel(job.id, grace_s=3, reason="mine", by="me")
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(job.id, 20)
+    assert job.state is State.CANCELLED
+    assert job.cancel is not None
+    assert (job.cancel.reason, job.cancel.by, job.cancel.stage) == ("mine", "me", "sigkill")
+    assert job.cancel.sigkill_s is not None
+    assert 2.9 < job.cancel.sigkill_s
+    assert not processes_with(str(mark))
+
+
+def test_end_while_no_daemon_watched_is_concluded(make_daemon: MakeDaemon) -> None:
+    """A job that completes while there is no daemon is `completed` once there is one, its output published."""
+    daemon = make_daemon()
+    daemon.start()
+    with daemon.client() as client:
+        job = client.submit("quick", {"seconds": 0.3})
+        crashed = client.submit("sleepy", {})
+        wait_until(lambda: client.get(crashed.id).progress.stage == "sleeping", "both to run")
+        pids = [client.get(one.id).pid for one in (job, crashed)]
+    daemon.kill()
+    assert pids[1] is not None
+    os.kill(pids[1], signal.SIGKILL)
+    wait_until(lambda: not any(pid is not None and alive(pid) for pid in pids), "both to end")
+    daemon.start()
+    with daemon.client() as client:
+        done = client.get(job.id)
+        assert done.state is State.COMPLETED
+        assert Path(done.files[0]).read_text() == "done"
+        lost = client.get(crashed.id)
+        assert lost.state is State.FAILED
+        assert lost.error is not None
+        assert lost.error.code == "lost"
+
+
+def test_killed_zygote_is_replaced(daemon: DaemonProcess, client: Client) -> None:
+    """kill -9 of the zygote: its job goes on and is cancelled as any; the next job gets a new one."""
+    job = client.submit("escaper", {"mark": str(daemon.base / "beat")})
+    wait_until(lambda: client.get(job.id).progress.stage == "escaped", "it to run")
+    (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
+    os.kill(zygote, signal.SIGKILL)
+    wait_until(lambda: not alive(zygote), "the zygote to die")
+    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+    client.cancel(job.id, grace_s=0.2)
+    assert client.wait(job.id, 20).state is State.CANCELLED
+    assert not processes_with(str(daemon.base / "beat"))
+
+
+def test_stopped_zygote_holds_up_nobody(daemon: DaemonProcess, client: Client) -> None:
+    """With its zygote stopped (SIGSTOP) a job waits; requests are answered, and it can be cancelled."""
+    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+    (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
+    os.kill(zygote, signal.SIGSTOP)
+    job = client.submit("sleepy", {})
+    assert client.cancel(job.id, grace_s=0).outcome == "cancelling"
+    assert client.get(job.id).state is State.CANCELLING
+    os.kill(zygote, signal.SIGCONT)
+    job = client.wait(job.id, 20)
+    assert job.state is State.CANCELLED
+    assert not processes_with(f"ANNUL_MARK={job.id}.")
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+def test_locked_store_refuses_submits_but_not_cancels(daemon: DaemonProcess, client: Client) -> None:
+    """While another program locks the store: a submit is refused clearly, a cancel works, and is recorded later."""
+    job = client.submit("sleepy", {})
+    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    pid = client.get(job.id).pid
+    assert pid is not None
+    db = sqlite3.connect(daemon.state_dir / "annul.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(RequestRefused) as refused:
+            client.submit("quick", {})
+        assert refused.value.code == "store_unavailable"
+        assert client.cancel(job.id).outcome == "cancelling"
+        wait_until(lambda: not alive(pid), "the job to end")
+        assert not client.get(job.id).state.final
+    finally:
+        db.execute("ROLLBACK")
+        db.close()
+    assert client.wait(job.id, 20).state is State.CANCELLED
+    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+def ask_raw(daemon: DaemonProcess, frames: list[bytes], *, kind: int = zmq.DEALER) -> bytes | None:
+    """Send frames as they are; the answer's last frame, or None where none comes."""
+    context = zmq.Context()
+    sock = context.socket(kind)
+    sock.setsockopt(zmq.LINGER, 0)
+    try:
+        sock.connect(daemon.endpoint)
+        sock.send_multipart(frames)
+        return sock.recv_multipart()[-1] if sock.poll(10_000) else None
+    finally:
+        sock.close()
+        context.term()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "bad_request"),
+        (b"\xc1\xff\x00garbage", "bad_request"),
+        (b"{not json", "bad_request"),
+        (b"[" * 100_000, "bad_request"),
+        (b"{" * 5_000, "bad_request"),
+        (b"\x81" * 100_000, "bad_request"),
+        (b'{"verb": "explode"}', "unknown_verb"),
+        (b'{"verb": "ping", "v": 99}', "unsupported_version"),
+        (b'{"verb": "ping", "pong": 1}', "invalid_request"),
+        (b'{"verb": "cancel", "idd": "x"}', "invalid_request"),
+        (b'{"verb": "get"}', "invalid_request"),
+        (b'{"verb": "submit", "type": 7}', "invalid_request"),
+        (b'{"verb": "submit", "type": "nope"}', "unknown_type"),
+        (b'{"verb": "submit", "type": "quick", "user": "../../x"}', "invalid_user"),
+        (b'{"verb": "submit", "type": "quick", "user": ".hidden"}', "invalid_user"),
+        (b'{"verb": "submit", "type": "quick", "params": {"seconds": "long"}}', "invalid_params"),
+        (b'{"verb": "submit", "type": "quick", "params": {"speed": 1}}', "invalid_params"),
+        (b'{"verb": "submit", "type": "quick", "timeout_s": -1}', "invalid_request"),
+        (b'{"verb": "submit", "type": "measure", "params": {"file": "relative"}}', "invalid_params"),
+        (b'{"verb": "submit", "type": "quick", "inputs": {"x": "AAAA"}}', "invalid_params"),
+        (b'{"verb": "get", "id": "nosuchjob"}', "not_found"),
+        (b'{"verb": "result", "id": "nosuchjob"}', "not_found"),
+        (b'{"verb": "cancel"}', "invalid_request"),
+        (b'{"verb": "list", "limit": 0}', "invalid_request"),
+        (b'{"verb": "wait", "id": "nosuchjob"}', "not_found"),
+    ],
+)
+def test_bad_request_is_answered(daemon: DaemonProcess, body: bytes, code: str) -> None:
+    """Whatever arrives is answered with a stable code, and the daemon is unmoved."""
+    answer = ask_raw(daemon, [body])
+    assert answer is not None
+    decode = msgspec.json.decode if wire.is_json(body) else msgspec.msgpack.decode
+    reply = decode(answer, type=wire.Reply)
+    assert reply.error is not None
+    assert reply.error.code == code
+    assert reply.error.message
+    with daemon.client() as client:
+        assert client.ping().running == 0
+
+
+def test_refusals_name_the_field(client: Client) -> None:
+    """A parameter that does not fit is named."""
+    for type_, params, field in (
+        ("quick", {"seconds": "long"}, "params.seconds"),
+        ("quick", {"speed": 1}, "params.speed"),
+        ("measure", {}, "params.file"),
+        ("exec", {"argv": ["x"], "env": {"A": 1}}, "params.env"),
+    ):
+        with pytest.raises(RequestRefused) as refused:
+            client.submit(type_, params)
+        assert refused.value.field is not None
+        assert refused.value.field.startswith(field)
+
+
+def test_req_client_and_json(daemon: DaemonProcess) -> None:
+    """A REQ socket and JSON are enough: a request in JSON is answered in JSON."""
+    answer = ask_raw(daemon, [b'{"verb": "ping", "rid": "7"}'], kind=zmq.REQ)
+    assert answer is not None
+    found = msgspec.json.decode(answer)
+    assert found["rid"] == "7"
+    assert found["ok"]["requests"] == daemon.endpoint
+
+
+def test_odd_frames_are_refused(daemon: DaemonProcess) -> None:
+    """More frames than a request has are refused, not guessed at."""
+    answer = ask_raw(daemon, [b"a", b"b", b'{"verb": "ping"}'])
+    assert answer is not None
+    assert b"bad_request" in answer
+
+
+def test_input_file_as_bytes(daemon: DaemonProcess, client: Client) -> None:
+    """An input file's bytes travel with the request; the job sees a path, and the file is gone after a cancel."""
+    data = os.urandom(300_000)
+    job = client.wait(client.submit("measure", {"file": data}).id, 20)
+    assert (job.state, job.result) == (State.COMPLETED, len(data))
+
+
+def test_key_makes_one_job(client: Client) -> None:
+    """The same key and content is the same job; other content is `key_conflict`; another user's key is another's."""
+    first = client.submit("quick", {}, user="u1", key="k")
+    assert client.submit("quick", {}, user="u1", key="k").id == first.id
+    assert client.submit("quick", {}, user="u2", key="k").id != first.id
+    with pytest.raises(RequestRefused) as refused:
+        client.submit("quick", {"seconds": 1}, user="u1", key="k")
+    assert refused.value.code == "key_conflict"
+
+
+def test_limits_hold_and_users_take_turns(make_daemon: MakeDaemon) -> None:
+    """At most so many at once in all and per user; priority first, then users in turn, then first come."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    with daemon.client() as client:
+        blocker = client.submit("sleepy", {}, user="z")
+        order = [
+            client.submit("quick", {}, user="a"),
+            client.submit("quick", {}, user="a"),
+            client.submit("quick", {}, user="b"),
+            client.submit("quick", {}, user="c", priority=5),
+        ]
+        client.cancel(blocker.id)
+        done = [client.wait(job.id, 20) for job in order]
+        starts = sorted(done, key=lambda job: str(job.started_at))
+        assert [order.index(next(o for o in order if o.id == job.id)) for job in starts] == [3, 0, 2, 1]
+
+
+# --- how jobs end -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "code"),
+    [
+        ("crasher", "crashed"),
+        ("raiser", "my_code"),
+        ("bug", "exception"),
+        ("hog", "out_of_memory"),
+        ("self-cancel", "terminated"),
+    ],
+)
+def test_failures_say_what_happened(client: Client, type_: str, code: str) -> None:
+    """A job that fails is `failed` with a code; its outputs are not published."""
+    job = client.wait(client.submit(type_, {}).id, 20)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code == code
+    assert job.files == []
+
+
+def test_crash_names_the_signal(client: Client) -> None:
+    """A leader that was killed is told from one that exited."""
+    job = client.wait(client.submit("crasher", {}).id, 20)
+    assert job.error is not None
+    assert "SIGKILL" in job.error.message
+
+
+def test_output_may_not_leave_the_users_directory(client: Client) -> None:
+    """An output's name that leaves the directory is refused to the job."""
+    assert client.wait(client.submit("out-of-bounds", {}).id, 20).result == "refused"
+
+
+def test_output_is_private(client: Client) -> None:
+    """Published outputs are their owner's only: 0600 in 0700 directories."""
+    job = client.wait(client.submit("quick", {}, user="u1").id, 20)
+    path = Path(job.files[0])
+    assert job.result["file"] == str(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.parent.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_progress_is_passed_on_and_the_last_is_kept(client: Client) -> None:
+    """Of 2000 reports a few become events, in order, and the last is the job's."""
+    job = client.submit("steps", {})
+    job = client.wait(job.id, 20)
+    assert (job.progress.fraction, job.progress.stage) == (1.0, "last")
+
+
+def test_exec_results(client: Client, tmp_path: Path) -> None:
+    """A command's exit status or signal, its output, its clean environment and its files."""
+    script = "cat; echo out; echo err >&2; env"
+    (tmp_path / "in").write_text("from stdin\n")
+    job = client.submit(
+        "exec",
+        {
+            "argv": ["sh", "-c", script],
+            "env": {"MINE": "1"},
+            "cwd": str(tmp_path),
+            "stdin": str(tmp_path / "in"),
+            "stdout": str(tmp_path / "out"),
+        },
+    )
+    job = client.wait(job.id, 20)
+    assert (job.state, job.result) == (State.COMPLETED, {"exit_code": 0, "signal": None})
+    out = (tmp_path / "out").read_text()
+    assert out.startswith("from stdin\nout\n")
+    assert "MINE=1" in out
+    assert "PYTEST_CURRENT_TEST" not in out
+    assert client.logs(job.id) == b"err\n"
+    failed = client.wait(client.submit("exec", {"argv": ["sh", "-c", "exit 3"]}).id, 20)
+    assert failed.error is not None
+    assert (failed.error.code, failed.result) == ("exec_status", {"exit_code": 3, "signal": None})
+    failed = client.wait(client.submit("exec", {"argv": ["sh", "-c", "kill -SEGV $$"]}).id, 20)
+    assert failed.error is not None
+    assert (failed.error.code, failed.result) == ("exec_signal", {"exit_code": None, "signal": "SIGSEGV"})
+    failed = client.wait(client.submit("exec", {"argv": ["/no/such/program"]}).id, 20)
+    assert failed.error is not None
+    assert failed.error.code == "exec_start"
+
+
+def test_events_have_no_gaps(client: Client) -> None:
+    """Every change is an event; the numbers have no gaps, over all jobs and within each."""
+    jobs = [client.submit("quick", {}) for _ in range(5)]
+    for job in jobs:
+        client.wait(job.id, 20)
+    seen = []
+    for event in client.events(since=0):
+        seen.append(event)
+        if len([e for e in seen if e.job.state.final]) == 5:
+            break
+    assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
+    for job in jobs:
+        mine = [event for event in seen if event.job.id == job.id]
+        assert [event.job_seq for event in mine] == list(range(1, len(mine) + 1))
+        assert [event.kind for event in mine if event.kind != "progress"][-1] == "completed"
