@@ -27,7 +27,7 @@ def runtime_dir(env: Mapping[str, str] = os.environ) -> Path:
         return Path(named).absolute()
     if xdg := _absolute(env.get("XDG_RUNTIME_DIR")):
         return xdg / "annul"
-    return Path(tempfile.gettempdir()) / f"annul-{os.getuid()}"
+    return _in_tmp()
 
 
 def state_dir(env: Mapping[str, str] = os.environ) -> Path:
@@ -44,8 +44,17 @@ def state_dir(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def endpoint(env: Mapping[str, str] = os.environ) -> str:
-    """The address for requests: ``$ANNUL_ENDPOINT``, else ``annul.sock`` in the runtime directory."""
-    return env.get("ANNUL_ENDPOINT") or requests_endpoint(runtime_dir(env))
+    """The address for requests: ``$ANNUL_ENDPOINT``, else ``annul.sock`` in the runtime directory.
+
+    Raises PermissionError where that is in the temporary directory and somebody else's: there anyone could have put a
+    socket under the expected name, to be sent other people's files.
+    """
+    if named := env.get("ANNUL_ENDPOINT"):
+        return named
+    runtime = runtime_dir(env)
+    if runtime == _in_tmp():
+        _check_ours(runtime)
+    return requests_endpoint(runtime)
 
 
 def requests_endpoint(runtime: Path) -> str:
@@ -58,29 +67,21 @@ def events_endpoint(runtime: Path) -> str:
     return f"ipc://{runtime / 'events.sock'}"
 
 
-def make_private(directory: Path) -> None:
-    """Make sure that a directory exists, with mode 0700 where this makes it, and belongs to this user.
-
-    Raises PermissionError where it is someone else's, a symbolic link, or open to others for writing: below a
-    directory that all may write to, such as /tmp, anyone could have made it first.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
+def _check_ours(directory: Path) -> None:
+    """Raise PermissionError where an existing directory, in a place where anyone can make one, is another user's."""
     try:
-        directory.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
-    check_private(directory)
+        found = directory.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(
+            f"{directory} must be a directory of yours that nobody else can write to; it is not, so who listens there "
+            "is anyone's guess. Remove it, or name another place with $ANNUL_RUNTIME_DIR"
+        )
 
 
-def check_private(directory: Path) -> None:
-    """Raise PermissionError unless an existing directory is safe to use; see `make_private`."""
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise PermissionError(f"{directory} is not a directory; remove it or name another one")
-    if found.st_uid not in (os.getuid(), 0):
-        raise PermissionError(f"{directory} belongs to uid {found.st_uid}, not to you; name another directory")
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        raise PermissionError(f"{directory} can be written by everyone; `chmod 700` it or name another one")
+def _in_tmp() -> Path:
+    return Path(tempfile.gettempdir()) / f"annul-{os.getuid()}"
 
 
 def _first(paths: str | None) -> str | None:

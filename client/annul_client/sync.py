@@ -47,8 +47,12 @@ class Client:
     """
 
     def __init__(self, endpoint: str | None = None, timeout_s: float = 10.0) -> None:
-        """`endpoint`: None for ``$ANNUL_ENDPOINT``, else the default place (see `places`); `timeout_s`:
-        seconds for the answer to every request except `wait`, and for a daemon that is away."""
+        """Connects to nothing yet.
+
+        `endpoint`: None for ``$ANNUL_ENDPOINT``, else the default place; see `places.endpoint`, also for the
+        PermissionError that it may raise. `timeout_s`: seconds for the answer to every request except `wait`, and for
+        a daemon that is away.
+        """
         self.endpoint = endpoint or places.endpoint()
         self.timeout_s = timeout_s
         self._lock = threading.Lock()  # guards everything below

@@ -342,6 +342,20 @@ def test_a_cancel_from_elsewhere_ends_the_run(cli: Cli, client: Client) -> None:
     assert msgspec.json.decode(out)["cancel"]["stage"] in ("flag", "sigterm")
 
 
+def test_a_run_goes_on_over_a_restart_of_the_daemon(daemon: Any, cli: Cli, tmp_path: Path) -> None:
+    """Whoever follows a job notices nothing of a daemon that was killed and came back, but the delay."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    process = cli.start("exec", "--", "sh", "-c", f"echo before; cat {gate}; echo after")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "before\n"
+    daemon.kill()
+    daemon.start()
+    gate.open("wb").close()
+    out, said = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out) == (0, "after\n"), said
+
+
 def test_a_bar_is_drawn_on_a_terminal_only(cli: Cli) -> None:
     """On a terminal there is a bar; the result comes after it, whole."""
     ours, theirs = pty.openpty()

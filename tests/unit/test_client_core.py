@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -310,13 +312,22 @@ def test_the_state_directory_follows_the_environment(env: dict[str, str], wanted
     assert places.state_dir(env) == Path(wanted)
 
 
-def test_a_private_directory_is_made_private_and_a_link_is_refused(tmp_path: Path) -> None:
-    """A directory in a shared place is 0700, and nobody else's under a borrowed name."""
-    places.make_private(tmp_path / "new")
-    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-    (tmp_path / "link").symlink_to(tmp_path / "new")
+def test_a_socket_in_a_directory_that_another_could_have_made_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the shared temporary directory only a directory of one's own, closed to others, is looked into."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = tmp_path / f"annul-{os.getuid()}"
+    assert places.endpoint({}) == f"ipc://{ours}/annul.sock"
+    ours.mkdir(mode=0o700)
+    assert places.endpoint({}) == f"ipc://{ours}/annul.sock"
+    ours.chmod(0o777)
+    with pytest.raises(PermissionError, match="ANNUL_RUNTIME_DIR"):
+        places.endpoint({})
+    ours.rmdir()
+    ours.symlink_to(tmp_path)
     with pytest.raises(PermissionError):
-        places.make_private(tmp_path / "link")
+        places.endpoint({})
 
 
 @pytest.mark.parametrize(

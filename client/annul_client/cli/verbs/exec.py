@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
 
+from annul_client import wire
 from annul_client.cli import out
 from annul_client.cli.display import Quiet
 from annul_client.cli.exits import Exit
@@ -16,6 +20,9 @@ from annul_client.cli.follow import Inbox, follow
 from annul_client.cli.options import embedded_parameter, json_parameter, submit_fields, submit_options
 from annul_client.cli.session import Session
 from annul_client.sync import Client
+
+PATIENCE_S = 1.0
+"""Seconds in the queue after which somebody at a terminal is told."""
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:
@@ -58,20 +65,28 @@ def _exec(**values: Any) -> int:
     with Inbox() as inbox:
         job = client.submit("exec", params, **common)
         output = Output(client, job.id)
-        job = follow(client, job, inbox, Quiet(), None if as_json else output.pump)
+        job = follow(client, job, inbox, output, None if as_json else output.pump)
     return finish(client, job, as_json=as_json, show_result=False)
 
 
-class Output:
-    """Passes a job's log on to stdout as it grows. Owned by the main thread."""
+class Output(Quiet):
+    """Passes a job's log on to stdout as it grows, and says why there is none. Owned by the main thread."""
 
     def __init__(self, client: Client, job_id: str) -> None:
         self._client = client
         self._job_id = job_id
         self._offset = 0
+        self._state = wire.State.QUEUED
+        self._say_at = monotonic() + PATIENCE_S if sys.stderr.isatty() else inf
+
+    def show(self, job: wire.Job) -> None:
+        self._state = job.state
 
     def pump(self) -> bool:
         """Pass on what is new; says whether anything was."""
+        if self._state is wire.State.QUEUED and monotonic() > self._say_at:
+            self._say_at = inf
+            self.note("queued, and waiting for its turn; `annul list` shows what runs, Ctrl-C gives it up")
         data = self._client.logs(self._job_id, offset=self._offset)
         self._offset += len(data)
         if data:
