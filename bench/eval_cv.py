@@ -26,8 +26,7 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 def load_scorer(path: Path) -> ModuleType:
     """The scorer's functions, without running its command line (its last line)."""
     source = path.read_text(encoding="utf-8").rstrip()
-    if source.endswith("main()"):
-        source = source[: -len("main()")]
+    source = source.removesuffix("main()")
     module = ModuleType("scorer")
     module.__file__ = str(path)
     exec(compile(source, str(path), "exec"), module.__dict__)

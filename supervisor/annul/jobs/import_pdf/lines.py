@@ -129,7 +129,12 @@ def _segment(group: list[Item]) -> Segment:
         gap = item.x - end
         if text and gap > WORD * min(item.size, group[0].size) * 0.9 and not text.endswith(" "):
             text += " "
-        if text and not mixed and any(char.isalnum() for char in item.text) and (item.font != group[0].font or abs(item.size - group[0].size) > 0.6):
+        if (
+            text
+            and not mixed
+            and any(char.isalnum() for char in item.text)
+            and (item.font != group[0].font or abs(item.size - group[0].size) > 0.6)
+        ):
             lead, mixed = text.strip(), any(char.isalnum() for char in text)
         text += item.text
         if any(char.isalnum() for char in item.text) or look is None:

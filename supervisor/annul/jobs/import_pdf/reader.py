@@ -75,7 +75,7 @@ def read(
         ) from error
     except RecursionError as error:
         raise _corrupt(path, "its structure is nested deeper than can be read") from error
-    except Exception as error:  # noqa: BLE001 - a damaged file makes a parser raise anything
+    except Exception as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
 
 

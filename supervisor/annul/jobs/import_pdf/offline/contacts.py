@@ -99,7 +99,9 @@ def _contact_rows(sections: list[Section]) -> list[Line]:
     for section in sections:
         for line in list(section.lines):
             pieces = [piece for part in line.parts for piece in _SEPARATORS.split(part.text) if piece.strip()]
-            if len(pieces) > 1 and all(URL.fullmatch(piece.strip()) or EMAIL.fullmatch(piece.strip()) for piece in pieces):
+            if len(pieces) > 1 and all(
+                URL.fullmatch(piece.strip()) or EMAIL.fullmatch(piece.strip()) for piece in pieces
+            ):
                 section.lines.remove(line)
                 found.append(line)
     return found
@@ -195,7 +197,7 @@ def _could_be_name(text: str) -> bool:
     if len(letters) < 0.75 * len(text.replace(" ", "")):
         return False
     capital = sum(word[:1].isupper() or not word[:1].isascii() or not word[:1].isalpha() for word in words)
-    return capital >= 0.6 * len(words) and not text.endswith(".") or (len(words) >= 2 and text.isupper())
+    return (capital >= 0.6 * len(words) and not text.endswith(".")) or (len(words) >= 2 and text.isupper())
 
 
 def _set_name(basics: Basics, parts: list[Segment]) -> list[str]:

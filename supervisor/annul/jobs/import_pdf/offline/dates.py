@@ -47,16 +47,16 @@ _DATE = rf"""(?:
   | (?P<yname>{_YEAR}[\s,/-]+(?:{_NAME})(?![a-z])\.?)
   | (?P<season>(?<![a-z])(?:{_SEASON})\.?,?\s*(?:of\s+|de\s+)?{_YEAR}(?:[/-]\d\d(?!\d))?)
   | (?P<ym>(?<!\d){_YEAR}\s?[-/.]\s?(?:0[1-9]|1[0-2])(?!\d|[-/.]\d))
-  | (?P<my>(?<![\d/.-])(?:0?[1-9]|1[0-2])\s?[/.]\s?{_YEAR}(?!\d))
+  | (?P<my>(?<![a-z\d/.-])(?:0?[1-9]|1[0-2])\s?[/.]\s?{_YEAR}(?!\d))
   | (?P<my2>(?<![\d/.-])(?:0[1-9]|1[0-2])-{_YEAR}(?!\d))
-  | (?P<year>(?<![a-z\d.,/$€£#+-]){_YEAR}(?![\d]|[.,]\d|\s?(?:€|eur\b|%)))
+  | (?P<year>(?<![a-z\d.,/$€£#+-]){_YEAR}(?![a-z\d]|[.,]\d|\s?(?:€|eur\b|%)))
 )"""
 _JOIN = r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\bto\b|\buntil\b|\btill\b|\bthrough\b|\bbis\b|\ba\b|\bau\b|\bal\b|\bhasta\b|\bjusqu\W?(?:a|en|au)\b|/|\be\b(?=\s+oggi))\s*(?:(?:la|the|l)\b\W*)?"
 _EXPECTED = r"(?:expected|exp\.|est\.|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
 _RANGE = re.compile(
     rf"(?:(?:from|de|du|von|desde|dal|since|depuis(?:\s+le)?|seit|ab|\ben\b)\s+)?"
     rf"(?P<first>{_DATE.replace('?P<', '?P<a')}){_JOIN}"
-    rf"(?:{_EXPECTED}(?P<second>{_DATE.replace('?P<', '?P<b')})|(?P<now>(?:{_PRESENT})(?![a-z]))|(?P<short>(?<=[-–—])\d\d(?!\d)))",
+    rf"(?:{_EXPECTED}(?P<second>{_DATE.replace('?P<', '?P<b')})|(?P<now>(?:{_PRESENT})(?![a-z]))|(?P<short>(?<=[-–—])(?:1[3-9]|[2-9]\d)(?!\d)))",
     re.VERBOSE,
 )
 # "Sept - Dec 2020": the year of the second is the first's.

@@ -12,7 +12,6 @@ from annul.jobs.import_pdf.offline.dates import Period, is_open, is_rest, period
 from annul.jobs.import_pdf.offline.sections import Style, style_of
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has, place_score
 
-
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
 
 
@@ -94,7 +93,7 @@ def mend_periods(lines: list[Line]) -> list[Line]:
     skip: set[int] = set()
     for index, line in enumerate(lines):
         for part in line.parts:
-            if index + 1 >= len(lines) or line.bullet and part is line.parts[0]:
+            if index + 1 >= len(lines) or (line.bullet and part is line.parts[0]):
                 continue
             found = periods(part.text)
             head = part.text
@@ -176,6 +175,8 @@ def _is_body(line: Line) -> bool:
     if line.bullet:
         return True
     words = text.split()
+    if line.bold and len(words) < 14:
+        return False  # titles are bold; what is said under them is not
     small = sum(word[:1].islower() for word in words)
     return (
         (len(words) >= 9 and small > 0.4 * len(words))
@@ -314,9 +315,7 @@ def _entry(lines: list[Line]) -> Entry:
             bullets.append(whole)
             last = bullets
             hang = line.x0
-        elif last is bullets and hang is not None and abs(line.x0 - hang) < 2.5:
-            last[-1] = _joined(last[-1], whole)
-        elif last is not None and _runs_on(last[-1], whole, line, previous, width):
+        elif (last is bullets and hang is not None and abs(line.x0 - hang) < 2.5) or (last is not None and _runs_on(last[-1], whole, line, previous, width)):
             last[-1] = _joined(last[-1], whole)
         else:
             prose.append(whole)
@@ -338,7 +337,7 @@ def _runs_on(before: str, text: str, line: Line, previous: Line | None, width: f
         return False
     # A line that could have taken the next one's first word, had it been the same paragraph, ended there.
     if previous is not None:
-        word = len(text.split(" ")[0]) * line.size * 0.5
+        word = len(text.split(" ", maxsplit=1)[0]) * line.size * 0.5
         return previous.x1 + word > width - line.size
     return True
 

@@ -155,7 +155,9 @@ def degree_parts(text: str) -> tuple[str, str]:
     text = re.sub(r"^(?:graduated\s+(?:as|with)|graduation as)\s+(?:an?\s+)?", "", text, flags=re.IGNORECASE)
     if not text:
         return "", ""
-    if match := re.match(r"(.{2,30}?\((?:hons?|honours|honors)\.?\))\s*(?:in|of|,|-|–)?\s*(.+)", text, re.IGNORECASE):
+    if match := re.match(
+        r"(.{2,30}?\((?:hons?|honours|honors)\.?\))\s*(?:(?:in|of)\b|,|-|–)?\s*(.+)", text, re.IGNORECASE
+    ):
         return match[1], match[2]
     best: tuple[str, str] | None = None
     for match in _IN.finditer(text):
@@ -189,9 +191,7 @@ def degree_parts(text: str) -> tuple[str, str]:
     return (text, "") if has(DEGREE, text) else ("", text)
 
 
-def _heads(
-    entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]
-) -> list[tuple[list[str], str]]:
+def _heads(entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]) -> list[tuple[list[str], str]]:
     """The pieces of each head without its place, and the place.
 
     Which piece is the place, and whether one is cut off the end of another ("Haulwise, Chicago, IL"), is voted over
@@ -219,7 +219,7 @@ def _heads(
         elif len(texts) > 2 and votes[usual] > 0 and usual < len(texts):
             score = place_score(texts[usual])
             # In education a lone word beside the school is a subject more often than a town.
-            if score >= (0.3 if what is POSITION or usual == 1 and len(texts) > 3 else 0.45):
+            if score >= (0.3 if what is POSITION or (usual == 1 and len(texts) > 3) else 0.45):
                 place = texts[usual]
         parts = place.split(", ")
         if place and town is not None and town[1] in texts and town[1] == place and len(parts) > 2 and len(texts) == 2:
@@ -240,9 +240,7 @@ def _heads(
     return out
 
 
-def _town(
-    texts: list[str], what: re.Pattern[str], who: re.Pattern[str]
-) -> tuple[str, str, str, bool] | None:
+def _town(texts: list[str], what: re.Pattern[str], who: re.Pattern[str]) -> tuple[str, str, str, bool] | None:
     """A place at the end of one of the pieces: what is before it, the whole piece, the place, and if it is sure."""
     for text in texts:
         parts = text.split(", ")

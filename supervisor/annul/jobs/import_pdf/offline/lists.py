@@ -120,7 +120,7 @@ def languages(lines: list[Line]) -> list[Language]:
         lead = line.parts[0].lead.strip(" :–—-")
         if lead and has(LANGUAGES, lead) and len(line.parts) == 1 and len(whole) > len(lead) + 1:
             pieces.append(f"{lead}: {whole[len(lead) :].strip(' :–—-')}")
-        elif len(LANGUAGES.findall(_flat(whole))) > 1 or len(line.parts) > 1 and has(LANGUAGES, line.parts[-1].text):
+        elif len(LANGUAGES.findall(_flat(whole))) > 1 or (len(line.parts) > 1 and has(LANGUAGES, line.parts[-1].text)):
             pieces += [
                 piece for piece in re.split(r"\s*[,;•·|]\s*(?![^()]*\))|\s{3,}|\s+(?:and|et|und|y)\s+", whole) if piece
             ]
