@@ -368,7 +368,7 @@ class Supervision:
                 self._terminate(active, whole_tree=True)
             case Step.KILL:
                 self._kill(active)
-                if ladder.stuck and not active.stuck_told:
+                if ladder.stuck and not active.stuck_told and not active.over:
                     self._tell_stuck(active)
 
     def _write_notice(self, active: Active, ladder: Ladder) -> None:
