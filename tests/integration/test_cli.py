@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,8 @@ import click
 import msgspec
 import pytest
 
-from annul_client import CancelOutcome, Client, Stage, State
+from annul_client import CancelOutcome, CancelRecord, Client, ErrorInfo, Job, Stage, State
+from annul_client.cli import exits, words
 from annul_client.cli import run as run_here
 from annul_client.cli.inputs import collect
 from annul_client.cli.schema import described, fields_of
@@ -469,6 +471,67 @@ def test_help_teaches_and_needs_no_daemon(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for word in ("run", "exec", "cancel", "serve", "--embedded", "Ctrl-C", "Exit codes"):
         assert word in shown
+
+
+ASKED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+KILLED = CancelRecord(
+    reason="wrong file",
+    kind="cancel",
+    by="ann\x1b[2J",
+    grace_s=5,
+    asked_at=ASKED,
+    flag_s=0.0002,
+    sigterm_s=0.0003,
+    noticed_s=0.0011,
+    sigkill_s=5.0,
+    gone_s=5.0042,
+    stage=Stage.SIGKILL,
+    swept=2,
+    late_result=True,
+)
+
+
+def ended(state: State, cancel: CancelRecord | None = None, error: ErrorInfo | None = None) -> Job:
+    return Job(id="j", type="t", state=state, user="u", created_at=ASKED, cancel=cancel, error=error)
+
+
+def test_a_cancel_record_is_told_in_words() -> None:
+    """Each step with its time since the cancel, what ended it, and what else there is to know."""
+    assert words.cancel_steps(KILLED) == (
+        "asked +0 ms, flag +0.2, SIGTERM +0.3, noticed +1.1, SIGKILL +5,000.0, gone +5,004.2; ended by sigkill; "
+        "2 more processes swept; a result came too late and was dropped"
+    )
+    before = CancelRecord(reason="", kind="cancel", by="", grace_s=0, asked_at=ASKED, stage=Stage.BEFORE_START)
+    assert words.cancel_steps(before) == "asked +0 ms; nothing of it ever ran"
+    assert words.cancel_asker(KILLED) == "by ann [2J, “wrong file”, grace 5 s"  # no escape reaches the terminal
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (ended(State.COMPLETED), 0),
+        (ended(State.FAILED, error=ErrorInfo(code="no_text", message="blank")), 1),
+        (ended(State.CANCELLED, KILLED), 4),
+        (ended(State.FAILED, error=ErrorInfo(code="timeout", message="took too long")), 6),
+    ],
+)
+def test_the_exit_code_of_a_followed_job_says_how_it_ended(job: Job, code: int) -> None:
+    """One code for each way to end."""
+    assert exits.of_job(job) == code
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.04, "0.0 s"), (12, "12 s"), (125, "2 min"), (7300, "2 h"), (10**6, "12 d")]
+)
+def test_durations_are_short(seconds: float, said: str) -> None:
+    """One number and one unit."""
+    assert words.duration(seconds) == said
+
+
+def test_embedded_and_endpoint_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two daemons cannot both be meant."""
+    assert run_here(["--endpoint", "ipc:///none", "exec", "--embedded", "--", "true"]) == 2
+    assert "--endpoint" in capsys.readouterr().err
 
 
 class Everything(msgspec.Struct):

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
-from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
 from annul_client import Client, RequestRefused, State, wire
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -148,7 +148,7 @@ def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> 
     assert job.cancel is not None
     assert (job.cancel.reason, job.cancel.by, job.cancel.stage) == ("mine", "me", "sigkill")
     assert job.cancel.sigkill_s is not None
-    assert 2.9 < job.cancel.sigkill_s
+    assert job.cancel.sigkill_s > 2.9
     assert not processes_with(str(mark))
 
 
