@@ -30,6 +30,8 @@ class Session:
 
             endpoint = self.endpoint
             if embedded:
+                if endpoint is not None:
+                    raise click.UsageError("--embedded starts a daemon of its own, --endpoint names another one")
                 from .embedded import EmbeddedDaemon
 
                 daemon = EmbeddedDaemon()
