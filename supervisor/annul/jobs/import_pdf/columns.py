@@ -8,6 +8,7 @@ baselines, or headings, of their own.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from annul.jobs.import_pdf.document import Item
 from annul.jobs.import_pdf.headings import field_of
@@ -77,7 +78,7 @@ def _gutter(inside: list[Segment]) -> tuple[float, float, float] | None:
         if len(crossing) > 0.5 * len(inside):
             continue
         edges = [float("inf"), *crossing, float("-inf")]
-        for top, bottom in zip(edges, edges[1:], strict=False):
+        for top, bottom in pairwise(edges):
             band = [segment for segment in inside if bottom < segment.y < top]
             if len(band) < 8:
                 continue

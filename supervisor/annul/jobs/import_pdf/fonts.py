@@ -145,11 +145,10 @@ def clean(text: str) -> str:
     """Text that JSON, UTF-8 and people can take: ligatures whole, no controls, lone surrogates or icons."""
     if text.isascii() and text.isprintable() and not text.startswith("/"):
         return text
-    if len(text) > 1 and text[0] == "/":  # a glyph's name for want of its meaning
-        if GLYPH_NAME.fullmatch(text):
-            # "/S.sc" is a small capital S, "/four.oldstyle" a 4, "/f_i" the letters f and i; others draw pictures.
-            parts = text[1:].partition(".")[0].split("_")
-            return "".join(adobe_glyphs.get("/" + part, part if part in LIGATURES else "") for part in parts)
+    if GLYPH_NAME.fullmatch(text):  # a glyph's name for want of its meaning
+        # "/S.sc" is a small capital S, "/four.oldstyle" a 4, "/f_i" the letters f and i; others draw pictures.
+        parts = text[1:].partition(".")[0].split("_")
+        return "".join(adobe_glyphs.get("/" + part, part if part in LIGATURES else "") for part in parts)
     # LuaLaTeX maps the hyphen's glyph to the soft hyphen.
     text = SPACES.sub(" ", text).replace("\xad", "-")
     text = DROPPED.sub("", text)

@@ -13,105 +13,102 @@ _WORDS = {
         teaching experience|academic experience|positions|appointments|professional background|job history|
         internships|internship|professional experiences|selected experience|vocational|clinical experience|
         experience professionnelle|experiences professionnelles|parcours professionnel|parcours|emplois|emploi|
-        stages|stage|carriere|experiences significatives|experience de recherche|postes occupes|
-        berufserfahrung|beruflicher werdegang|werdegang|praktika|praxiserfahrung|praktische erfahrung|beruf|
-        arbeitserfahrung|berufspraxis|berufliche erfahrung|erfahrung|berufliche stationen|
-        experiencia|experiencia laboral|experiencia profesional|trayectoria profesional|empleo|
-        esperienza|esperienze|esperienza professionale|esperienze professionali|esperienza lavorativa|
-        experiencia profissional""",
+        stages|stage|carriere|experiences significatives|experience de recherche|postes occupes|berufserfahrung|
+        beruflicher werdegang|werdegang|praktika|praxiserfahrung|praktische erfahrung|beruf|arbeitserfahrung|
+        berufspraxis|berufliche erfahrung|erfahrung|berufliche stationen|experiencia|experiencia laboral|
+        experiencia profesional|trayectoria profesional|empleo|esperienza|esperienze|esperienza professionale|
+        esperienze professionali|esperienza lavorativa|experiencia profissional""",
     "education": """education|academic background|academic history|academic qualifications|studies|
         education and training|education background|educational background|academics|academic education|degrees|
-        qualifications academic|schooling|training and education|university education|academic training|
-        formation|formations|formation academique|formations academiques|parcours academique|etudes|diplomes|
-        diplome|scolarite|parcours scolaire|cursus|formation initiale|etudes et formations|parcours universitaire|
+        qualifications academic|schooling|training and education|university education|academic training|formation|
+        formations|formation academique|formations academiques|parcours academique|etudes|diplomes|diplome|
+        scolarite|parcours scolaire|cursus|formation initiale|etudes et formations|parcours universitaire|
         diplomes et formations|formations et diplomes|formation et diplomes|cursus universitaire|cursus scolaire|
-        ausbildung|studium|bildung|bildungsweg|schulbildung|akademische ausbildung|bildungsgang|akademischer werdegang|
-        ausbildung und studium|studium und ausbildung|hochschulstudium|
-        educacion|formacion|formacion academica|estudios|titulacion|
-        istruzione|formazione|istruzione e formazione|educacao|formacao|formacao academica""",
-    "skills": """skills|tech|techs|fields|fields of expertise|technical skills|skill|core skills|key skills|technologies|technical expertise|expertise|
-        competencies|core competencies|competences|programming|programming skills|computer skills|tools|
-        programming languages|technical proficiencies|technology|technical knowledge|areas of expertise|it skills|
-        soft skills|hard skills|strengths|key strengths|abilities|skills and tools|technical|proficiencies|
-        skills and abilities|technical competencies|software|skills summary|professional skills|knowledge|
-        technical strengths|featured skills|my skills|skills and technologies|technologies and tools|tech stack|
-        skills and strengths|other skills|additional skills|skill set|digital skills|stack|
-        competence|competences techniques|competences informatiques|competences cles|informatique|
-        savoir faire|savoir etre|outils|langages|atouts|qualites|aptitudes|technologies maitrisees|domaines de competence|
-        competences professionnelles|competences personnelles|points forts|logiciels|connaissances|
-        competences et outils|langages et outils|outils et technologies|
-        kenntnisse|fahigkeiten|fertigkeiten|it kenntnisse|edv kenntnisse|kompetenzen|fachkenntnisse|edv|
-        technische kenntnisse|software kenntnisse|besondere kenntnisse|technische fahigkeiten|starken|
-        habilidades|competencias|conocimientos|conocimientos tecnicos|aptitudes tecnicas|tecnologias|
-        habilidades tecnicas|informatica|conocimientos informaticos|herramientas|
-        competenze|capacita e competenze|competenze tecniche|competenze informatiche|conoscenze""",
-    "languages": """languages|language|language skills|spoken languages|foreign languages|
-        langues|langue|langues etrangeres|langues vivantes|competences linguistiques|langues parlees|
-        sprachen|sprachkenntnisse|fremdsprachen|sprache|idiomas|idioma|lenguas|lingue|lingue straniere|
-        competenze linguistiche|linguas""",
-    "projects": """projects|project|personal projects|selected projects|side projects|key projects|academic projects|
-        open source|open source projects|open source contributions|recent projects|notable projects|portfolio|
-        research projects|project experience|software projects|software|university projects|main projects|
-        projets|projet|projets personnels|realisations|projets academiques|projets realises|travaux|
-        principaux projets|projets open source|projets informatiques|projets universitaires|
-        projekte|projekt|projekterfahrung|eigene projekte|personliche projekte|
-        proyectos|proyectos personales|progetti|progetti personali|projetos""",
+        ausbildung|studium|bildung|bildungsweg|schulbildung|akademische ausbildung|bildungsgang|
+        akademischer werdegang|ausbildung und studium|studium und ausbildung|hochschulstudium|educacion|formacion|
+        formacion academica|estudios|titulacion|istruzione|formazione|istruzione e formazione|educacao|formacao|
+        formacao academica""",
+    "skills": """skills|tech|techs|fields|fields of expertise|technical skills|skill|core skills|key skills|
+        technologies|technical expertise|expertise|competencies|core competencies|competences|programming|
+        programming skills|computer skills|tools|programming languages|technical proficiencies|technology|
+        technical knowledge|areas of expertise|it skills|soft skills|hard skills|strengths|key strengths|
+        abilities|skills and tools|technical|proficiencies|skills and abilities|technical competencies|software|
+        skills summary|professional skills|knowledge|technical strengths|featured skills|my skills|
+        skills and technologies|technologies and tools|tech stack|skills and strengths|other skills|
+        additional skills|skill set|digital skills|stack|competence|competences techniques|
+        competences informatiques|competences cles|informatique|savoir faire|savoir etre|outils|langages|atouts|
+        qualites|aptitudes|technologies maitrisees|domaines de competence|competences professionnelles|
+        competences personnelles|points forts|logiciels|connaissances|competences et outils|langages et outils|
+        outils et technologies|kenntnisse|fahigkeiten|fertigkeiten|it kenntnisse|edv kenntnisse|kompetenzen|
+        fachkenntnisse|edv|technische kenntnisse|software kenntnisse|besondere kenntnisse|technische fahigkeiten|
+        starken|habilidades|competencias|conocimientos|conocimientos tecnicos|aptitudes tecnicas|tecnologias|
+        habilidades tecnicas|informatica|conocimientos informaticos|herramientas|competenze|capacita e competenze|
+        competenze tecniche|competenze informatiche|conoscenze""",
+    "languages": """languages|language|language skills|spoken languages|foreign languages|langues|langue|
+        langues etrangeres|langues vivantes|competences linguistiques|langues parlees|sprachen|sprachkenntnisse|
+        fremdsprachen|sprache|idiomas|idioma|lenguas|lingue|lingue straniere|competenze linguistiche|linguas""",
+    "projects": """projects|project|personal projects|selected projects|side projects|key projects|
+        academic projects|open source|open source projects|open source contributions|recent projects|
+        notable projects|portfolio|research projects|project experience|software projects|software|
+        university projects|main projects|projets|projet|projets personnels|realisations|projets academiques|
+        projets realises|travaux|principaux projets|projets open source|projets informatiques|
+        projets universitaires|projekte|projekt|projekterfahrung|eigene projekte|personliche projekte|proyectos|
+        proyectos personales|progetti|progetti personali|projetos""",
     "certificates": """certifications|certification|certificates|certificate|licenses|licences|
         professional certifications|courses and certifications|licenses and certifications|accreditations|
-        certificats|certifications et formations|habilitations|attestations|permis|certifications professionnelles|
-        zertifikate|zertifizierungen|zertifikat|certificaciones|certificados|certificazioni|certificati|certificacoes""",
+        certificats|certifications et formations|habilitations|attestations|permis|
+        certifications professionnelles|zertifikate|zertifizierungen|zertifikat|certificaciones|certificados|
+        certificazioni|certificati|certificacoes""",
     "awards": """awards|honors|honours|honors and awards|awards and honors|achievements|awards and achievements|
-        scholarships|prizes|selected honors|recognition|fellowships|distinctions|accomplishments|honours and awards|
-        awards and recognition|grants|scholarships and awards|honor|award|most proud of|key achievements|
-        awards and scholarships|grants and awards|
-        prix|recompenses|distinctions honorifiques|bourses|prix et distinctions|prix et recompenses|
-        auszeichnungen|preise|stipendien|ehrungen|preise und auszeichnungen|premios|becas|reconocimientos|
-        logros|premi|riconoscimenti|premios y becas|premios y reconocimientos""",
-    "publications": """publications|selected publications|papers|articles|journal articles|conference papers|books|
-        publication|research publications|patents and publications|writings|writing|
-        publications et communications|communications|publikationen|veroffentlichungen|publicaciones|pubblicazioni|
-        publicacoes""",
-    "volunteer": """volunteer|volunteering|volunteer experience|volunteer work|community service|volunteer activities|
-        community involvement|voluntary work|social engagement|volunteering experience|community|volunteer activity|
-        extracurricular activity|extracurricular activities|extra curricular activities|leadership and service|
-        volunteering and community|service|leadership|activities|leadership experience|student activities|
-        benevolat|engagement associatif|vie associative|engagements|associatif|experiences associatives|
-        engagements associatifs|activites extra professionnelles|engagement|activites associatives|
-        ehrenamt|ehrenamtliche tatigkeiten|ehrenamtliches engagement|soziales engagement|freiwilligenarbeit|
-        voluntariado|voluntariados|volontariato|attivita di volontariato""",
-    "interests": """interests|hobbies|hobby|hobbies and interests|interests and hobbies|personal interests|interest|
-        research interests|passions|other interests|activities and interests|
-        centres d interet|centre d interet|loisirs|centres d interets|interets|passe temps|loisirs et centres d interet|
-        interessen|hobbys|freizeit|interessen und hobbys|hobbys und interessen|
-        intereses|aficiones|interessi|passioni|interesses""",
-    "references": """references|referees|reference|recommendations|testimonials|
-        recommandations|referenzen|referencias|referenze""",
+        scholarships|prizes|selected honors|recognition|fellowships|distinctions|accomplishments|
+        honours and awards|awards and recognition|grants|scholarships and awards|honor|award|most proud of|
+        key achievements|awards and scholarships|grants and awards|prix|recompenses|distinctions honorifiques|
+        bourses|prix et distinctions|prix et recompenses|auszeichnungen|preise|stipendien|ehrungen|
+        preise und auszeichnungen|premios|becas|reconocimientos|logros|premi|riconoscimenti|premios y becas|
+        premios y reconocimientos""",
+    "publications": """publications|selected publications|papers|articles|journal articles|conference papers|
+        books|publication|research publications|patents and publications|writings|writing|
+        publications et communications|communications|publikationen|veroffentlichungen|publicaciones|
+        pubblicazioni|publicacoes""",
+    "volunteer": """volunteer|volunteering|volunteer experience|volunteer work|community service|
+        volunteer activities|community involvement|voluntary work|social engagement|volunteering experience|
+        community|volunteer activity|extracurricular activity|extracurricular activities|
+        extra curricular activities|leadership and service|volunteering and community|service|leadership|
+        activities|leadership experience|student activities|benevolat|engagement associatif|vie associative|
+        engagements|associatif|experiences associatives|engagements associatifs|activites extra professionnelles|
+        engagement|activites associatives|ehrenamt|ehrenamtliche tatigkeiten|ehrenamtliches engagement|
+        soziales engagement|freiwilligenarbeit|voluntariado|voluntariados|volontariato|attivita di volontariato""",
+    "interests": """interests|hobbies|hobby|hobbies and interests|interests and hobbies|personal interests|
+        interest|research interests|passions|other interests|activities and interests|centres d interet|
+        centre d interet|loisirs|centres d interets|interets|passe temps|loisirs et centres d interet|interessen|
+        hobbys|freizeit|interessen und hobbys|hobbys und interessen|intereses|aficiones|interessi|passioni|
+        interesses""",
+    "references": """references|referees|reference|recommendations|testimonials|recommandations|referenzen|
+        referencias|referenze""",
     "summary": """summary|profile|about|about me|objective|professional summary|career objective|career summary|
         executive summary|personal statement|personal profile|professional profile|bio|biography|introduction|
         who am i|statement|overview|career profile|summary of qualifications|about myself|mission|objectives|
         profil|a propos|a propos de moi|resume|presentation|objectif|profil professionnel|qui suis je|accroche|
-        objectif professionnel|resume professionnel|
-        kurzprofil|uber mich|zusammenfassung|ziel|berufsziel|zur person|personliches profil|
-        perfil|resumen|sobre mi|objetivo|perfil profesional|perfil personal|extracto|acerca de mi|
-        profilo|riassunto|sommario|chi sono|perfil profissional|resumo""",
+        objectif professionnel|resume professionnel|kurzprofil|uber mich|zusammenfassung|ziel|berufsziel|
+        zur person|personliches profil|perfil|resumen|sobre mi|objetivo|perfil profesional|perfil personal|
+        extracto|acerca de mi|profilo|riassunto|sommario|chi sono|perfil profissional|resumo""",
     "contact": """contact|contact information|contact details|contacts|personal information|personal details|
-        personal data|contact me|details|info|personal info|get in touch|find me online|links|profiles|
-        social|social media|online|social networks|social links|websites|personal|
-        coordonnees|informations personnelles|informations|contactez moi|me contacter|etat civil|
-        informations de contact|reseaux sociaux|reseaux|liens|profils|
-        kontakt|personliche daten|personliche angaben|kontaktdaten|anschrift|daten|soziale netzwerke|netzwerke|
-        contacto|datos personales|datos de contacto|informacion personal|redes sociales|redes|enlaces|
+        personal data|contact me|details|info|personal info|get in touch|find me online|links|profiles|social|
+        social media|online|social networks|social links|websites|personal|coordonnees|informations personnelles|
+        informations|contactez moi|me contacter|etat civil|informations de contact|reseaux sociaux|reseaux|liens|
+        profils|kontakt|personliche daten|personliche angaben|kontaktdaten|anschrift|daten|soziale netzwerke|
+        netzwerke|contacto|datos personales|datos de contacto|informacion personal|redes sociales|redes|enlaces|
         contatti|informazioni personali|dati personali|contato""",
     "other": """miscellaneous|additional information|other|others|memberships|patents|presentations|talks|
         invited talks|conferences|teaching|courses|coursework|relevant coursework|training|trainings|
-        professional development|professional memberships|program committees|committees|affiliations|
-        additional|extracurricular|master thesis|thesis|masters thesis|phd thesis|dissertation|
-        research|academic service|exhibitions|media|press|hobbies and miscellaneous|a day of my life|
-        day of my life|philosophy|my life philosophy|life philosophy|quote|military service|supervision|mentoring|
-        divers|autres|autre|informations complementaires|conferences et communications|formation continue|
-        formations complementaires|these|memoire|enseignement|enseignements|
-        sonstiges|weiterbildung|weiterbildungen|fortbildungen|verschiedenes|weitere|abschlussarbeit|vortrage|
-        otros|otros datos|cursos|informacion adicional|formacion complementaria|tesis|tesis doctoral|altro""",
+        professional development|professional memberships|program committees|committees|affiliations|additional|
+        extracurricular|master thesis|thesis|masters thesis|phd thesis|dissertation|research|academic service|
+        exhibitions|media|press|hobbies and miscellaneous|a day of my life|day of my life|philosophy|
+        my life philosophy|life philosophy|quote|military service|supervision|mentoring|divers|autres|autre|
+        informations complementaires|conferences et communications|formation continue|formations complementaires|
+        these|memoire|enseignement|enseignements|sonstiges|weiterbildung|weiterbildungen|fortbildungen|
+        verschiedenes|weitere|abschlussarbeit|vortrage|otros|otros datos|cursos|informacion adicional|
+        formacion complementaria|tesis|tesis doctoral|altro""",
 }  # fmt: skip
 
 KNOWN = {

@@ -152,6 +152,16 @@ def _segment(group: list[Item]) -> Segment:
         lead = lead.lstrip(BULLETS + " ")
     main = max(group, key=lambda item: len(item.text))
     return Segment(
-        text=text, x0=group[0].x, x1=end, y=main.y, size=main.size, bold=heavy > light, font=main.font,
-        head=group[0].font, head_bold=group[0].bold, lead=lead if mixed else "", runs=[" ".join(run.split()) for run in runs] if len(runs) > 1 else [], bullet=bullet,
-    )  # fmt: skip
+        text=text,
+        x0=group[0].x,
+        x1=end,
+        y=main.y,
+        size=main.size,
+        bold=heavy > light,
+        font=main.font,
+        head=group[0].font,
+        head_bold=group[0].bold,
+        lead=lead if mixed else "",
+        runs=[" ".join(run.split()) for run in runs] if len(runs) > 1 else [],
+        bullet=bullet,
+    )

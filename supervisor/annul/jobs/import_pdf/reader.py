@@ -107,7 +107,7 @@ def _check_file(path: Path, max_bytes: int) -> None:
 
 def _kind(head: bytes) -> str:
     start = head.lstrip()[:15].lower()
-    if head.startswith(b"\x89PNG") or head.startswith(b"\xff\xd8\xff"):
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         return "an image"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page"

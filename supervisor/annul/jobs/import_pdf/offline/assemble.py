@@ -78,9 +78,9 @@ def _summary(cv: Resume, sections: list[Section], found: Found) -> None:
             texts.append(text)
     if texts and not cv.basics.label:
         first = texts[0]
-        if len(first.split()) <= 6 and not first.endswith((".", ",")) and first[:1].isupper():
-            if len(texts) == 1 or (texts[1][:1].isupper() and len(texts[1]) > len(first)):
-                cv.basics.label = texts.pop(0)
+        title = len(first.split()) <= 6 and not first.endswith((".", ",")) and first[:1].isupper()
+        if title and (len(texts) == 1 or (texts[1][:1].isupper() and len(texts[1]) > len(first))):
+            cv.basics.label = texts.pop(0)
     if texts:
         cv.basics.summary = paragraph(texts)
         found.rest += found.prose

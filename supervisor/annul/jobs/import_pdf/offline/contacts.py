@@ -61,7 +61,7 @@ def contacts(document: Document, sections: list[Section]) -> Found:
     if not basics.name:
         found.unsure.append("No line looks like a name.")
 
-    pieces: list[tuple[str, Segment | None, bool]] = [(text, None, True) for text in rest_of_name]
+    pieces: list[tuple[str, Segment | None]] = [(text, None) for text in rest_of_name]
     for section in top:
         for line in section.lines:
             if _is_prose(line, section.lines):
@@ -70,9 +70,9 @@ def contacts(document: Document, sections: list[Section]) -> Found:
             for part in line.parts:
                 if id(part) in used:
                     continue
-                for text in _SEPARATORS.split(part.text):
-                    if text.strip(" ,;|·•–—-"):
-                        pieces.append((text.strip(" ,;|·•"), part, section.field == "top"))
+                pieces += [
+                    (text.strip(" ,;|·•"), part) for text in _SEPARATORS.split(part.text) if text.strip(" ,;|·•–—-")
+                ]
     _fill(basics, pieces, name_parts, found, document)
     if not basics.phone:  # a CV that prints its contacts among other things
         for section in sections:
@@ -223,7 +223,7 @@ def _cased(name: str) -> str:
 
 def _fill(
     basics: Basics,
-    pieces: list[tuple[str, Segment | None, bool]],
+    pieces: list[tuple[str, Segment | None]],
     name_parts: list[Segment],
     found: Found,
     document: Document,
@@ -235,7 +235,7 @@ def _fill(
     users: list[tuple[str, Segment | None]] = []
     loose: list[tuple[str, Segment | None]] = []
     name = plain(basics.name)
-    for whole, part, is_top in pieces:
+    for whole, part in pieces:
         text = whole
         tag = plain(match[0]) if (match := _LABELS.match(text)) else ""
         text = _LABELS.sub("", text).strip()
@@ -283,7 +283,7 @@ def _fill(
             continue  # the name of a network beside a picture of it
         else:
             loose.append((text, part))
-    _labels(basics, loose, name_parts, labels, places, users, found)
+    _labels(basics, loose, name_parts, labels, places, found)
     basics.phone = _best_phone(phones)
     found.rest += [phone for phone in phones if phone != basics.phone]
     for text, _ in users:
@@ -298,7 +298,6 @@ def _labels(
     name_parts: list[Segment],
     labels: list[tuple[float, str]],
     places: list[tuple[float, str]],
-    users: list[tuple[str, Segment | None]],
     found: Found,
 ) -> None:
     """Of the pieces left: what the person says they are, a town, a user name; the rest is kept."""

@@ -41,7 +41,8 @@ _YEAR = r"(?:19[4-9]\d|20[0-6]\d)"
 _DATE = rf"""(?:
     (?P<iso>{_YEAR}[-/.](?:0[1-9]|1[0-2])[-/.](?:0[1-9]|[12]\d|3[01]))(?!\d)
   | (?P<dmy>(?<!\d)(?:0?[1-9]|[12]\d|3[01])\s?[/.]\s?(?:0?[1-9]|1[0-2])\s?[/.]\s?{_YEAR})
-  | (?P<day>(?<![\d.])(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th|er|\.|º)?\s+(?:de\s+)?(?:{_NAME})\.?,?\s+(?:de\s+|del\s+)?{_YEAR})
+  | (?P<day>(?<![\d.])(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th|er|\.|º)?\s+(?:de\s+)?(?:{_NAME})\.?,?\s+
+        (?:de\s+|del\s+)?{_YEAR})
   | (?P<mdy>(?<![a-z])(?:{_NAME})\.?\s+(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?,\s*{_YEAR})
   | (?P<name>(?<![a-z])(?:{_NAME})\.?[\s,/-]*(?:de\s+|del\s+)?(?:{_YEAR}|['`]\s?\d\d(?!\d)))
   | (?P<yname>{_YEAR}[\s,/-]+(?:{_NAME})(?![a-z])\.?)
@@ -51,12 +52,17 @@ _DATE = rf"""(?:
   | (?P<my2>(?<![\d/.-])(?:0[1-9]|1[0-2])-{_YEAR}(?!\d))
   | (?P<year>(?<![a-z\d.,/$€£#+-]){_YEAR}(?![a-z\d]|[.,]\d|\s?(?:€|eur\b|%)))
 )"""
-_JOIN = r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\bto\b|\buntil\b|\btill\b|\bthrough\b|\bbis\b|\ba\b|\bau\b|\bal\b|\bhasta\b|\bjusqu\W?(?:a|en|au)\b|/|\be\b(?=\s+oggi))\s*(?:(?:la|the|l)\b\W*)?"
+_JOIN = (
+    r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\b(?:to|until|till|through|bis|a|au|al|hasta)\b|\bjusqu\W?(?:a|en|au)\b|/|"
+    r"\be\b(?=\s+oggi))\s*(?:(?:la|the|l)\b\W*)?"
+)
 _EXPECTED = r"(?:expected|exp\.|est\.|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
+_FIRST = _DATE.replace("?P<", "?P<a")
+_SECOND = _DATE.replace("?P<", "?P<b")
 _RANGE = re.compile(
-    rf"(?:(?:from|de|du|von|desde|dal|since|depuis(?:\s+le)?|seit|ab|\ben\b)\s+)?"
-    rf"(?P<first>{_DATE.replace('?P<', '?P<a')}){_JOIN}"
-    rf"(?:{_EXPECTED}(?P<second>{_DATE.replace('?P<', '?P<b')})|(?P<now>(?:{_PRESENT})(?![a-z]))|(?P<short>(?<=[-–—])(?:1[3-9]|[2-9]\d)(?!\d)))",
+    rf"(?:(?:from|de|du|von|desde|dal|since|depuis(?:\s+le)?|seit|ab|\ben\b)\s+)?(?P<first>{_FIRST}){_JOIN}"
+    rf"(?:{_EXPECTED}(?P<second>{_SECOND})|(?P<now>(?:{_PRESENT})(?![a-z]))"
+    r"|(?P<short>(?<=[-–—])(?:1[3-9]|[2-9]\d)(?!\d)))",
     re.VERBOSE,
 )
 # "Sept - Dec 2020": the year of the second is the first's.
@@ -69,11 +75,11 @@ _SHARED_NUMBER = re.compile(
     rf"(?<![\d/.-])(?P<first>0?[1-9]|1[0-2])\s?[-–—]\s?(?P<second>0?[1-9]|1[0-2])/(?P<year>{_YEAR})(?!\d)"
 )
 _SINCE = re.compile(
-    rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit|ab|desde|dal|from|a\s+partir\s+de)\s+(?P<first>{_DATE.replace('?P<', '?P<a')})",
+    rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit|ab|desde|dal|from|a\s+partir\s+de)\s+(?P<first>{_FIRST})",
     re.VERBOSE,
 )
-_OPEN = re.compile(rf"(?P<first>{_DATE.replace('?P<', '?P<a')})\s*(?:-{{1,3}}|–|—|→)\s*$", re.VERBOSE)
-_ONE = re.compile(rf"(?P<first>{_DATE.replace('?P<', '?P<a')})", re.VERBOSE)
+_OPEN = re.compile(rf"(?P<first>{_FIRST})\s*(?:-{{1,3}}|–|—|→)\s*$", re.VERBOSE)
+_ONE = re.compile(rf"(?P<first>{_FIRST})", re.VERBOSE)
 _NOW = re.compile(rf"^(?:{_PRESENT})$")
 
 
@@ -134,15 +140,13 @@ def periods(text: str) -> list[Period]:
                     match.start(), match.end(),
                 )
             )  # fmt: skip
-    for match in _SINCE.finditer(low):
-        if free(match) and (start := _iso(match, "a")):
-            found.append(Period(start, None, True, match.start(), match.end()))
-    for match in _OPEN.finditer(low):
-        if free(match) and (start := _iso(match, "a")):
-            found.append(Period(start, None, True, match.start(), match.end()))
-    for match in _ONE.finditer(low):
-        if free(match) and (start := _iso(match, "a")):
-            found.append(Period(start, None, False, match.start(), match.end(), single=True))
+    for pattern in (_SINCE, _OPEN, _ONE):  # each only where those before left the text free
+        single = pattern is _ONE
+        found += [
+            Period(start, None, not single, match.start(), match.end(), single=single)
+            for match in pattern.finditer(low)
+            if free(match) and (start := _iso(match, "a"))
+        ]
     return sorted(found, key=lambda period: period.begin)
 
 

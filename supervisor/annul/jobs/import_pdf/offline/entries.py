@@ -60,10 +60,10 @@ def ungrid(lines: list[Line]) -> list[Line]:
     if len(first) < 0.6 * len(wide):
         return lines
     # Labels in the left column with their text at the right are no grid.
-    left = [line.parts[0].text for line in wide]
+    labels = [line.parts[0].text for line in wide]
     if len(columns) == 2 and (
-        sum("," in part.text for part in right) >= 0.5 * len(right) > 2 * sum("," in text for text in left)
-        or (all(has(LANGUAGES, text) for text in left) and not any(has(LANGUAGES, part.text) for part in right))
+        sum("," in part.text for part in right) >= 0.5 * len(right) > 2 * sum("," in text for text in labels)
+        or (all(has(LANGUAGES, text) for text in labels) and not any(has(LANGUAGES, part.text) for part in right))
     ):
         return lines
     heads = {(line.parts[0].head, line.parts[0].head_bold) for line in wide}
@@ -198,9 +198,7 @@ def _starts(lines: list[Line]) -> list[int]:
     style = style_of(lines[first])
     same = [index for index, line in enumerate(lines) if style_of(line) == style and not _is_body(line)]
     # In the style of the first line, one for each date: these begin the entries.
-    apart = [
-        index for place, index in enumerate(same) if place == 0 or not _adjacent(lines, same[place - 1], index, anchors)
-    ]
+    apart = [index for place, index in enumerate(same) if place == 0 or not _adjacent(same[place - 1], index, anchors)]
     if abs(len(apart) - len(anchors)) <= max(0, len(anchors) // 5) and _interleaved(apart, anchors, len(lines)):
         return [0, *apart[1:]] if apart and apart[0] == first and first > 0 else apart
     offset = anchors[0] - first
@@ -236,7 +234,7 @@ def _anchors(line: Line) -> bool:
     return False
 
 
-def _adjacent(lines: list[Line], before: int, index: int, anchors: list[int]) -> bool:
+def _adjacent(before: int, index: int, anchors: list[int]) -> bool:
     """A second line of the same head: it follows at once and the first has no date of its own yet."""
     return index - before == 1 and not (before in anchors and index in anchors)
 
@@ -315,7 +313,10 @@ def _entry(lines: list[Line]) -> Entry:
             bullets.append(whole)
             last = bullets
             hang = line.x0
-        elif (last is bullets and hang is not None and abs(line.x0 - hang) < 2.5) or (last is not None and _runs_on(last[-1], whole, line, previous, width)):
+        elif last and (
+            (last is bullets and hang is not None and abs(line.x0 - hang) < 2.5)
+            or _runs_on(last[-1], whole, line, previous, width)
+        ):
             last[-1] = _joined(last[-1], whole)
         else:
             prose.append(whole)
@@ -362,7 +363,8 @@ def _pieces(part: Segment, text: str, row: int) -> list[Piece]:
     """A segment of a head, in two where its beginning is in a font of its own."""
     out: list[Piece] = []
     runs = [bare for run in part.runs if len(bare := run.strip(" ,|·•–—-:(@")) > 1]
-    for chunk in re.split(r"\s{3,}", text):
+    for whole in re.split(r"\s{3,}", text):
+        chunk = whole
         first = True
         for run in runs:
             rest = chunk[len(run) :]

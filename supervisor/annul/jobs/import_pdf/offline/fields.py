@@ -17,12 +17,14 @@ from annul.jobs.import_pdf.resume import Education, Project, Volunteer, Work
 _AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
 _LEADING_AT = re.compile(r"^(?:at|@|chez|bei|presso)\s+|^@", re.IGNORECASE)
 _IN = re.compile(
-    r"\s+(?:in|en|of|de|im|für|fur|sur|spécialité|specialite|mention|option|major(?:ing)? in|di)\s+|\s*[:–—|]\s*|\s+-\s+|,\s+",
+    r"\s+(?:in|en|of|de|im|für|fur|sur|spécialité|specialite|mention|option|major(?:ing)? in|di)\s+|"
+    r"\s*[:–—|]\s*|\s+-\s+|,\s+",
     re.IGNORECASE,
 )
 _SCORE = re.compile(
     r"(?:,|;|–|-|\||\()?\s*((?:c?gpa|grade|note|moyenne|notendurchschnitt|score|average)\s*:?\s*[\d.,]+(?:\s*/\s*[\d.,]+)?|"
-    r"[\d.]+\s+c?gpa(?:\s*/\s*[\d.]+)?|mention\s+(?:très\s+bien|assez\s+bien|bien|tb|ab)|(?:summa|magna)?\s*cum laude)\)?",
+    r"[\d.]+\s+c?gpa(?:\s*/\s*[\d.]+)?|mention\s+(?:très\s+bien|assez\s+bien|bien|tb|ab)|"
+    r"(?:summa|magna)?\s*cum laude)\)?",
     re.IGNORECASE,
 )
 
@@ -71,14 +73,14 @@ def education(entries: list[Entry], unsure: list[str]) -> list[Education]:
     heads = _heads(entries, DEGREE, SCHOOL)
     order = _vote(heads, DEGREE, SCHOOL)
     out: list[Education] = []
-    for entry, (pieces, place) in zip(entries, heads, strict=True):
+    for entry, (head, place) in zip(entries, heads, strict=True):
         score = ""
-        for index, piece in enumerate(pieces):
+        pieces = list(head)
+        for index, piece in enumerate(head):
             if match := _SCORE.search(piece):
                 score = score or match[1].strip(" ,;")
                 pieces[index] = (piece[: match.start()] + piece[match.end() :]).strip(" ,;–-|()")
-        pieces = [piece for piece in pieces if piece]
-        degree, school, rest = _assign(pieces, order, DEGREE, SCHOOL)
+        degree, school, rest = _assign([piece for piece in pieces if piece], order, DEGREE, SCHOOL)
         if not school and place and not has(DEGREE, place):
             school = ""
         study, area = degree_parts(degree)
@@ -171,8 +173,8 @@ def degree_parts(text: str) -> tuple[str, str]:
         # "Bachelor of Arts in History": the last "of" or "de" that still belongs to the degree is passed over.
         word = match[0].strip().casefold()
         if word in ("of", "de") and re.match(
-            r"(?:science|arts|engineering|technology|business admin|laws|philosophy|fine arts|education|commerce|technologie|"
-            r"conduite|recherche)",
+            r"(?:science|arts|engineering|technology|business admin|laws|philosophy|fine arts|education|commerce|"
+            r"technologie|conduite|recherche)",
             right,
             re.IGNORECASE,
         ):

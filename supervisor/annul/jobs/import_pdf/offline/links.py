@@ -18,22 +18,24 @@ URL = re.compile(
 # The account is the first path piece that no such word is.
 _SKIP = {"in", "pub", "u", "user", "users", "profile", "people", "c", "channel", "citations", "company", "@", "intl"}
 _NETWORKS = {
-    "linkedin.": "LinkedIn", "github.com": "GitHub", "github.io": "", "gitlab.com": "GitLab", "bitbucket.org": "Bitbucket",
-    "twitter.com": "Twitter", "x.com": "X", "facebook.com": "Facebook", "instagram.com": "Instagram",
-    "stackoverflow.com": "Stack Overflow", "stackexchange.com": "Stack Exchange", "medium.com": "Medium",
-    "dev.to": "DEV", "youtube.com": "YouTube", "behance.net": "Behance", "dribbble.com": "Dribbble",
-    "orcid.org": "ORCID", "researchgate.net": "ResearchGate", "scholar.google": "Google Scholar",
-    "kaggle.com": "Kaggle", "xing.com": "XING", "viadeo.com": "Viadeo", "mastodon.": "Mastodon",
-    "codepen.io": "CodePen", "hackerrank.com": "HackerRank", "leetcode.com": "LeetCode", "telegram.me": "Telegram",
-    "t.me": "Telegram", "tumblr.com": "Tumblr", "vimeo.com": "Vimeo", "soundcloud.com": "SoundCloud",
-    "malt.fr": "Malt", "huggingface.co": "Hugging Face", "bsky.app": "Bluesky", "codewars.com": "Codewars",
-    "skype.com": "Skype", "pinterest.com": "Pinterest", "500px.com": "500px", "npmjs.com": "npm",
+    "linkedin.": "LinkedIn", "github.com": "GitHub", "github.io": "", "gitlab.com": "GitLab",
+    "bitbucket.org": "Bitbucket", "twitter.com": "Twitter", "x.com": "X", "facebook.com": "Facebook",
+    "instagram.com": "Instagram", "stackoverflow.com": "Stack Overflow", "stackexchange.com": "Stack Exchange",
+    "medium.com": "Medium", "dev.to": "DEV", "youtube.com": "YouTube", "behance.net": "Behance",
+    "dribbble.com": "Dribbble", "orcid.org": "ORCID", "researchgate.net": "ResearchGate",
+    "scholar.google": "Google Scholar", "kaggle.com": "Kaggle", "xing.com": "XING", "viadeo.com": "Viadeo",
+    "mastodon.": "Mastodon", "codepen.io": "CodePen", "hackerrank.com": "HackerRank", "leetcode.com": "LeetCode",
+    "telegram.me": "Telegram", "t.me": "Telegram", "tumblr.com": "Tumblr", "vimeo.com": "Vimeo",
+    "soundcloud.com": "SoundCloud", "malt.fr": "Malt", "huggingface.co": "Hugging Face", "bsky.app": "Bluesky",
+    "codewars.com": "Codewars", "skype.com": "Skype", "pinterest.com": "Pinterest", "500px.com": "500px",
+    "npmjs.com": "npm",
 }  # fmt: skip
 _NAMES = {
-    "linkedin": "LinkedIn", "github": "GitHub", "gitlab": "GitLab", "twitter": "Twitter", "stackoverflow": "Stack Overflow",
-    "stack overflow": "Stack Overflow", "facebook": "Facebook", "instagram": "Instagram", "skype": "Skype",
-    "xing": "XING", "orcid": "ORCID", "medium": "Medium", "youtube": "YouTube", "kaggle": "Kaggle", "behance": "Behance",
-    "dribbble": "Dribbble", "google scholar": "Google Scholar", "researchgate": "ResearchGate", "mastodon": "Mastodon",
+    "linkedin": "LinkedIn", "github": "GitHub", "gitlab": "GitLab", "twitter": "Twitter",
+    "stackoverflow": "Stack Overflow", "stack overflow": "Stack Overflow", "facebook": "Facebook",
+    "instagram": "Instagram", "skype": "Skype", "xing": "XING", "orcid": "ORCID", "medium": "Medium",
+    "youtube": "YouTube", "kaggle": "Kaggle", "behance": "Behance", "dribbble": "Dribbble",
+    "google scholar": "Google Scholar", "researchgate": "ResearchGate", "mastodon": "Mastodon",
     "bitbucket": "Bitbucket", "reddit": "Reddit", "telegram": "Telegram", "bluesky": "Bluesky", "x": "X",
 }  # fmt: skip
 

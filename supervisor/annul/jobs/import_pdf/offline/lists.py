@@ -105,9 +105,9 @@ def _flat(text: str) -> str:
 
 def _levels(found: list[Skill]) -> list[Skill]:
     for skill in found:
-        if match := re.fullmatch(r"(.{2,40}?)\s*\((.{3,25})\)", skill.name):
-            if has(LEVEL, match[2]) and not skill.level:
-                skill.name, skill.level = match[1], match[2]
+        match = re.fullmatch(r"(.{2,40}?)\s*\((.{3,25})\)", skill.name)
+        if match and has(LEVEL, match[2]) and not skill.level:
+            skill.name, skill.level = match[1], match[2]
     return [skill for skill in found if skill.name or skill.keywords]
 
 
@@ -197,8 +197,8 @@ def _dated_rows(lines: list[Line]) -> list[tuple[list[str], Period | None]]:
 def certificates(lines: list[Line]) -> list[Certificate]:
     """Certificates with issuer and date."""
     out: list[Certificate] = []
-    for texts, date in _dated_rows(lines):
-        texts, url = _without_url(texts)
+    for row, date in _dated_rows(lines):
+        texts, url = _without_url(row)
         name, rest = _name_and_rest(texts)
         out.append(Certificate(name=name, issuer=", ".join(rest), date=_day(date), url=url))
     return [one for one in out if one.name]
@@ -207,8 +207,8 @@ def certificates(lines: list[Line]) -> list[Certificate]:
 def awards(lines: list[Line]) -> list[Award]:
     """Awards with giver and date."""
     out: list[Award] = []
-    for texts, date in _dated_rows(lines):
-        texts = [text for text in texts if place_score(text) < 0.85] or texts
+    for row, date in _dated_rows(lines):
+        texts = [text for text in row if place_score(text) < 0.85] or row
         name, rest = _name_and_rest(texts)
         if not rest and len(texts) == 1 and " at " in name:
             name, _, giver = name.partition(" at ")

@@ -18,103 +18,101 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 POSITION = _pattern(
     """executive|nurse*|carer|caregiver|housekeeper|barista|bartender|server|guard|soldier|firefighter|police*|
-    paramedic|pharmacist|dentist|therapist|psychologist|surgeon|vet|counsel|counselor|counsellor|broker|agent|dealer|
-    underwriter|actuary|economist|statistician|surveyor|draftsman|machinist|carpenter|foreman|handler|packer|picker|
-    stocker|dispatcher|pilot|steward|stewardess|host|hostess|guide|trainer|coach|educator|investigator|
-    preparat*|cariste*|magasinier*|livreur*|chauffeur*|maitre de conference*|aide|auxiliaire*|educat*|psychologue*|
-    pharmacien*|dentiste|sage-femme|kinesitherapeute|notaire|chef|cheffe|second|commis|barman|boulanger*|patissi*|
-    coiffeu*|esthetici*|electricien*|plombier|macon|menuisi*|peintre|soudeu*|mecanicien*|contremaitre|negociat*|
-    acheteu*|acheteuse|approvisionneu*|planificat*|logisticien*|contable*|camarer*|dependient*|cociner*|conductor*|
-    auxiliar*|encargad*|maestr*|periodist*|farmaceutic*|*pfleger*|krankenschwester|*verkaufer*|*fahrer*|*koch|kochin|
-    *schlosser*|*elektriker*|*tischler*|*backer*|*arzt|*arztin|*jurist*|*anwalt|*anwaltin|*buchhalter*|*planer*|
-    *gestalter*|*redakteur*|*betreuer*|*erzieher*|*wissenschaftler*|*beauftragte*|*fachkraft|*vertreter*|*controller*|
-    *architekt*|hochbauzeichner*|bauzeichner*|
+    paramedic|pharmacist|dentist|therapist|psychologist|surgeon|vet|counsel|counselor|counsellor|broker|agent|
+    dealer|underwriter|actuary|economist|statistician|surveyor|draftsman|machinist|carpenter|foreman|handler|
+    packer|picker|stocker|dispatcher|pilot|steward|stewardess|host|hostess|guide|trainer|coach|educator|
+    investigator|preparat*|cariste*|magasinier*|livreur*|chauffeur*|maitre de conference*|aide|auxiliaire*|
+    educat*|psychologue*|pharmacien*|dentiste|sage-femme|kinesitherapeute|notaire|chef|cheffe|second|commis|
+    barman|boulanger*|patissi*|coiffeu*|esthetici*|electricien*|plombier|macon|menuisi*|peintre|soudeu*|
+    mecanicien*|contremaitre|negociat*|acheteu*|acheteuse|approvisionneu*|planificat*|logisticien*|contable*|
+    camarer*|dependient*|cociner*|conductor*|auxiliar*|encargad*|maestr*|periodist*|farmaceutic*|*pfleger*|
+    krankenschwester|*verkaufer*|*fahrer*|*koch|kochin|*schlosser*|*elektriker*|*tischler*|*backer*|*arzt|*arztin|
+    *jurist*|*anwalt|*anwaltin|*buchhalter*|*planer*|*gestalter*|*redakteur*|*betreuer*|*erzieher*|
+    *wissenschaftler*|*beauftragte*|*fachkraft|*vertreter*|*controller*|*architekt*|hochbauzeichner*|bauzeichner*|
     engineer*|developer*|manager*|director*|lead|leader|head of|head|chief|officer|ceo|cto|cfo|coo|cio|vp|
     vice president|president|founder|co-founder|cofounder|co founder|founding|consultant*|analyst*|architect*|
     designer*|administrator*|assistant*|associate|intern|internship|trainee|apprentice|student|researcher*|
     scientist*|professor*|lecturer*|teacher*|instructor*|tutor|fellow|postdoc*|technician*|specialist*|
-    coordinator*|supervisor*|programmer*|representative|advisor|adviser|nurse*|physician|doctor|accountant*|
-    auditor|lawyer|attorney|paralegal|editor*|writer*|journalist*|translator*|sales*|marketing|support|
-    owner|partner|principal|freelance*|contractor|secretary|clerk|cashier|waiter|waitress|driver|chef|cook|
-    librarian|receptionist|recruiter|buyer|planner|strategist|producer|artist|photographer|qa|sre|devops|mentor|
-    volunteer|member|organizer|ambassador|chair|treasurer|staff|operator|mechanic|electrician|plumber|welder|
-    full-stack|fullstack|frontend|backend|front-end|back-end|software development|simulation training|
-    ingenieur*|developpeu*|chef de*|cheffe de*|responsable*|directeur*|directrice*|charge de*|chargee de*|
-    consultant*|stagiaire*|stage|alternant*|alternance|apprenti*|technicien*|assistant*|enseignant*|professeur*|
-    chercheu*|doctorant*|attache*|comptable*|vendeu*|conseiller*|conseillere*|infirmier*|infirmiere*|medecin|
-    conducteur*|conductrice*|gestionnaire*|adjoint*|animateur*|animatrice*|serveu*|redacteur*|redactrice*|
-    traducteur*|traductrice*|graphiste|architecte*|analyste*|administrateur*|benevole|tresorier*|secretaire|
-    coordinateur*|coordinatrice*|president*|membre|vice-president*|formateur*|formatrice*|juriste|avocat*|
-    aide-soignant*|cuisinier*|cuisiniere|hotesse|agent*|operateur*|ouvrier*|employe*|commercial*|chargee|
-    *ingenieur*|*entwickler*|*leiter*|*leitung|geschaftsfuhrer*|berater*|*berater*|*mitarbeiter*|werkstudent*|
-    praktikant*|praktikum|*assistent*|lehrer*|dozent*|*techniker*|sachbearbeiter*|referent*|*kaufmann|*kauffrau|
-    auszubildende*|projektmanager*|hilfskraft|forscher*|
-    ingenier*|desarrollador*|gerente*|director*|jefe*|jefa*|becari*|profesor*|investigador*|tecnic*|
-    consultor*|asesor*|analista*|disenador*|administrativ*|enfermer*|abogad*|practicas|practicante|medic*|
-    sviluppat*|ingegner*|responsabile*|impiegat*|tirocinante|docente|ricercat*"""
+    coordinator*|supervisor*|programmer*|representative|advisor|adviser|physician|doctor|accountant*|auditor|
+    lawyer|attorney|paralegal|editor*|writer*|journalist*|translator*|sales*|marketing|support|owner|partner|
+    principal|freelance*|contractor|secretary|clerk|cashier|waiter|waitress|driver|cook|librarian|receptionist|
+    recruiter|buyer|planner|strategist|producer|artist|photographer|qa|sre|devops|mentor|volunteer|member|
+    organizer|ambassador|chair|treasurer|staff|operator|mechanic|electrician|plumber|welder|full-stack|fullstack|
+    frontend|backend|front-end|back-end|software development|simulation training|ingenieur*|developpeu*|chef de*|
+    cheffe de*|responsable*|directeur*|directrice*|charge de*|chargee de*|stagiaire*|stage|alternant*|alternance|
+    apprenti*|technicien*|enseignant*|professeur*|chercheu*|doctorant*|attache*|comptable*|vendeu*|conseiller*|
+    conseillere*|infirmier*|infirmiere*|medecin|conducteur*|conductrice*|gestionnaire*|adjoint*|animateur*|
+    animatrice*|serveu*|redacteur*|redactrice*|traducteur*|traductrice*|graphiste|architecte*|analyste*|
+    administrateur*|benevole|tresorier*|secretaire|coordinateur*|coordinatrice*|president*|membre|vice-president*|
+    formateur*|formatrice*|juriste|avocat*|aide-soignant*|cuisinier*|cuisiniere|hotesse|agent*|operateur*|
+    ouvrier*|employe*|commercial*|chargee|*ingenieur*|*entwickler*|*leiter*|*leitung|geschaftsfuhrer*|berater*|
+    *berater*|*mitarbeiter*|werkstudent*|praktikant*|praktikum|*assistent*|lehrer*|dozent*|*techniker*|
+    sachbearbeiter*|referent*|*kaufmann|*kauffrau|auszubildende*|projektmanager*|hilfskraft|forscher*|ingenier*|
+    desarrollador*|gerente*|jefe*|jefa*|becari*|profesor*|investigador*|tecnic*|consultor*|asesor*|analista*|
+    disenador*|administrativ*|enfermer*|abogad*|practicas|practicante|medic*|sviluppat*|ingegner*|responsabile*|
+    impiegat*|tirocinante|docente|ricercat*"""
 )
 COMPANY = _pattern(
     """inc|inc.|ltd|llc|llp|corp|corporation|company|co.|gmbh|ag|kg|ug|se|sa|s.a.|s.a|sas|sarl|eurl|scop|plc|bv|b.v.|
     nv|oy|ab|srl|s.r.l|spa|s.p.a|sl|s.l|group|groupe|gruppe|grupo|labs|lab|laboratory|laboratories|laboratoire*|
-    university|universite|universitat|universidad|university of|institute|institut|hospital|hopital|chu|clinic|clinique|
-    klinik|bank|banque|ministry|ministere|agency|agence|school|ecole|college|lycee|foundation|fondation|stiftung|
-    technologies|technology|solutions|systems|software|services|consulting|partners|holdings|industries|studio|studios|
-    media|research|cnrs|inria|inserm|self-employed|self employed|independant|selbststandig|city of|
-    department|mairie|association|council|society|club|stadt|centre|center|works|werke|robotics|networks|
-    energy|pharma|motors|airlines|press|restaurant|hotel|consortium|command|tools|organization|organisation"""
+    university|universite|universitat|universidad|university of|institute|institut|hospital|hopital|chu|clinic|
+    clinique|klinik|bank|banque|ministry|ministere|agency|agence|school|ecole|college|lycee|foundation|fondation|
+    stiftung|technologies|technology|solutions|systems|software|services|consulting|partners|holdings|industries|
+    studio|studios|media|research|cnrs|inria|inserm|self-employed|self employed|independant|selbststandig|city of|
+    department|mairie|association|council|society|club|stadt|centre|center|works|werke|robotics|networks|energy|
+    pharma|motors|airlines|press|restaurant|hotel|consortium|command|tools|organization|organisation"""
 )
 SCHOOL = _pattern(
     """university|universit*|universidad*|universita|universidade|uni|college|school|institute|institut|instituto|
-    istituto|academy|academie|akademie|academia|polytechnic|polytechnique|polytech*|politecnic*|politecnico|faculty|faculte|
-    fakultat|ecole|lycee|college|iut|iae|insa|ensa*|ens|ensi*|esiee|epita|epitech|hec|essec|escp|emlyon|supelec|
-    centrale*|mines|ponts|sciences po|sorbonne|upmc|campus|cfa|cnam|greta|ifsi|conservatoire|
-    hochschule*|fachhochschule*|gymnasium|realschule|berufsschule|schule|*schule|oberstufe|lyceum|liceo|
-    colegio|escuela|mit|eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|postech|caltech|eth zurich|tu|
-    udacity|coursera|bootcamp|openclassrooms|le wagon|ecole 42|high school|kolleg|agh|uned"""
+    istituto|academy|academie|akademie|academia|polytechnic|polytechnique|polytech*|politecnic*|politecnico|
+    faculty|faculte|fakultat|ecole|lycee|iut|iae|insa|ensa*|ens|ensi*|esiee|epita|epitech|hec|essec|escp|emlyon|
+    supelec|centrale*|mines|ponts|sciences po|sorbonne|upmc|campus|cfa|cnam|greta|ifsi|conservatoire|hochschule*|
+    fachhochschule*|gymnasium|realschule|berufsschule|schule|*schule|oberstufe|lyceum|liceo|colegio|escuela|mit|
+    eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|postech|caltech|eth zurich|tu|udacity|coursera|bootcamp|
+    openclassrooms|le wagon|ecole 42|high school|kolleg|agh|uned"""
 )
 DEGREE = _pattern(
-    """bachelor*|master*|ph.d.|ph.d|phd|ph. d.|doctor|doctorate|doctoral|doctorat|b.s.|b.s|bs|bsc|b.sc.|b.sc|ba|b.a.|b.a|
-    m.s.|m.s|ms|msc|m.sc.|m.sc|ma|m.a.|m.a|mba|m.b.a.|b.eng|beng|b.eng.|m.eng|meng|m.eng.|b.tech|btech|m.tech|mtech|
-    llb|llm|jd|j.d.|md|m.d.|associate*|diploma|degree|minor|major|certificate|honours|honors|undergraduate|
+    """bachelor*|master*|ph.d.|ph.d|phd|ph. d.|doctor|doctorate|doctoral|doctorat|b.s.|b.s|bs|bsc|b.sc.|b.sc|ba|b.a.|
+    b.a|m.s.|m.s|ms|msc|m.sc.|m.sc|ma|m.a.|m.a|mba|m.b.a.|b.eng|beng|b.eng.|m.eng|meng|m.eng.|b.tech|btech|m.tech|
+    mtech|llb|llm|jd|j.d.|md|m.d.|associate*|diploma|degree|minor|major|certificate|honours|honors|undergraduate|
     graduate|graduated|postgraduate|exchange|semester abroad|high school diploma|a-levels|a levels|gcse|ged|
-    licence|licence professionnelle|maitrise|master|mastere|doctorat|these|diplome*|dut|but|bts|deug|dea|dess|
-    bac|baccalaureat|bac+*|cap|bep|brevet|cpge|classe* prepa*|prepa|prepas|ingenieur|titre professionnel|agregation|capes|
-    hdr|habilitation|magistere|deust|des|du|
-    diplom|diplom-*|staatsexamen|magister|abitur|ausbildung*|promotion|fachabitur|mittlere reife|matura|matur|
-    lehre|weiterbildung|fachhochschulreife|kaufmann|kauffrau|
+    licence|licence professionnelle|maitrise|master|mastere|these|diplome*|dut|but|bts|deug|dea|dess|bac|
+    baccalaureat|bac+*|cap|bep|brevet|cpge|classe* prepa*|prepa|prepas|ingenieur|titre professionnel|agregation|
+    capes|hdr|habilitation|magistere|deust|des|du|diplom|diplom-*|staatsexamen|magister|abitur|ausbildung*|
+    promotion|fachabitur|mittlere reife|matura|matur|lehre|weiterbildung|fachhochschulreife|kaufmann|kauffrau|
     grado*|licenciatura|licenciad*|ingenieria|ingeniero|ingeniera|doctorado|diplomatura|bachillerato|tecnico*|
-    laurea|laurea magistrale|dottorato|diploma di*|maturita|bacharel*|mestrado|doutorado|studies|studium|studiengang|
-    master studies|bachelor studies|master's|bachelor's|b.com|bcom|bba|b.ed|m.ed|m.phil|mphil|dphil|ll.m|ll.b|pgce|
-    b.arch|m.arch|mres|bfa|mfa|b.f.a|m.f.a"""
+    laurea|laurea magistrale|dottorato|diploma di*|maturita|bacharel*|mestrado|doutorado|studies|studium|
+    studiengang|master studies|bachelor studies|master's|bachelor's|b.com|bcom|bba|b.ed|m.ed|m.phil|mphil|dphil|
+    ll.m|ll.b|pgce|b.arch|m.arch|mres|bfa|mfa|b.f.a|m.f.a"""
 )
 FLUENCY = _pattern(
     """native|native speaker|mother tongue|bilingual|fluent|fluently|proficient|professional*|full professional|
-    working proficiency|advanced|intermediate|upper intermediate|basic|basics|beginner|elementary|conversational|limited working|
-    good|excellent|very good|a1|a2|b1|b2|c1|c2|toeic*|toefl*|ielts*|
-    langue maternelle|maternel*|bilingue|courant|couramment|lu|ecrit|parle|notions|intermediaire|avance|debutant|
-    scolaire|technique|natif|native|niveau|bonnes notions|bon niveau|professionnel*|
-    muttersprache|fliessend|fließend|verhandlungssicher|grundkenntnisse|gut|sehr gut|gute kenntnisse|
-    nativo|lengua materna|fluido|avanzado|intermedio|basico|madrelingua|fluente|buono|scolastico|skill level|
-    limited|minimum|level|competent|konversationssicher|in wort und schrift"""
+    working proficiency|advanced|intermediate|upper intermediate|basic|basics|beginner|elementary|conversational|
+    limited working|good|excellent|very good|a1|a2|b1|b2|c1|c2|toeic*|toefl*|ielts*|langue maternelle|maternel*|
+    bilingue|courant|couramment|lu|ecrit|parle|notions|intermediaire|avance|debutant|scolaire|technique|natif|
+    niveau|bonnes notions|bon niveau|professionnel*|muttersprache|fliessend|fließend|verhandlungssicher|
+    grundkenntnisse|gut|sehr gut|gute kenntnisse|nativo|lengua materna|fluido|avanzado|intermedio|basico|
+    madrelingua|fluente|buono|scolastico|skill level|limited|minimum|level|competent|konversationssicher|
+    in wort und schrift"""
 )
 LEVEL = _pattern(
-    """beginner|novice|basic|basics|elementary|intermediate|advanced|expert|master|proficient|proficiency|competent|familiar|
-    skilled|good|excellent|debutant|intermediaire|avance|confirme|maitrise|notions|grundkenntnisse|fortgeschritten|
-    experte|gut|sehr gut|basico|intermedio|avanzado|experto"""
+    """beginner|novice|basic|basics|elementary|intermediate|advanced|expert|master|proficient|proficiency|competent|
+    familiar|skilled|good|excellent|debutant|intermediaire|avance|confirme|maitrise|notions|grundkenntnisse|
+    fortgeschritten|experte|gut|sehr gut|basico|intermedio|avanzado|experto"""
 )
 LANGUAGES = _pattern(
     """english|french|german|spanish|italian|portuguese|dutch|chinese|mandarin|cantonese|japanese|korean|arabic|
     russian|polish|czech|swedish|norwegian|danish|finnish|turkish|greek|hebrew|hindi|urdu|bengali|romanian|
-    hungarian|ukrainian|vietnamese|thai|indonesian|malay|catalan|basque|irish|welsh|latin|esperanto|persian|farsi|tamil|
-    telugu|punjabi|croatian|serbian|slovak|slovenian|bulgarian|swahili|icelandic|lithuanian|latvian|estonian|
-    anglais|francais|allemand|espagnol|italien|portugais|neerlandais|chinois|mandarin|japonais|coreen|arabe|russe|
-    polonais|tcheque|suedois|norvegien|danois|finnois|turc|grec|hebreu|roumain|hongrois|ukrainien|vietnamien|breton|
-    occitan|catalan|basque|corse|lsf|langue des signes*|persan|bulgare|croate|serbe|
-    englisch|franzosisch|deutsch|spanisch|italienisch|portugiesisch|niederlandisch|chinesisch|japanisch|koreanisch|
-    arabisch|russisch|polnisch|tschechisch|schwedisch|norwegisch|danisch|finnisch|turkisch|griechisch|latein|
-    ukrainisch|ungarisch|rumanisch|kroatisch|
-    ingles|frances|aleman|espanol|italiano|portugues|holandes|chino|japones|coreano|ruso|polaco|sueco|griego|
-    castellano|gallego|euskera|valenciano|latin|inglese|francese|tedesco|spagnolo|portoghese|cinese|giapponese|russo|arabo"""
+    hungarian|ukrainian|vietnamese|thai|indonesian|malay|catalan|basque|irish|welsh|latin|esperanto|persian|farsi|
+    tamil|telugu|punjabi|croatian|serbian|slovak|slovenian|bulgarian|swahili|icelandic|lithuanian|latvian|
+    estonian|anglais|francais|allemand|espagnol|italien|portugais|neerlandais|chinois|japonais|coreen|arabe|russe|
+    polonais|tcheque|suedois|norvegien|danois|finnois|turc|grec|hebreu|roumain|hongrois|ukrainien|vietnamien|
+    breton|occitan|corse|lsf|langue des signes*|persan|bulgare|croate|serbe|englisch|franzosisch|deutsch|spanisch|
+    italienisch|portugiesisch|niederlandisch|chinesisch|japanisch|koreanisch|arabisch|russisch|polnisch|
+    tschechisch|schwedisch|norwegisch|danisch|finnisch|turkisch|griechisch|latein|ukrainisch|ungarisch|rumanisch|
+    kroatisch|ingles|frances|aleman|espanol|italiano|portugues|holandes|chino|japones|coreano|ruso|polaco|sueco|
+    griego|castellano|gallego|euskera|valenciano|inglese|francese|tedesco|spagnolo|portoghese|cinese|giapponese|
+    russo|arabo"""
 )
 COUNTRIES = {
     "france": "FR", "germany": "DE", "deutschland": "DE", "allemagne": "DE", "spain": "ES", "espana": "ES",
@@ -123,19 +121,20 @@ COUNTRIES = {
     "osterreich": "AT", "autriche": "AT", "netherlands": "NL", "the netherlands": "NL", "pays-bas": "NL",
     "luxembourg": "LU", "united kingdom": "GB", "uk": "GB", "u.k.": "GB", "england": "GB", "scotland": "GB",
     "wales": "GB", "royaume-uni": "GB", "ireland": "IE", "irlande": "IE", "united states": "US",
-    "united states of america": "US", "usa": "US", "u.s.a": "US", "us": "US", "etats-unis": "US", "canada": "CA", "mexico": "MX",
-    "brazil": "BR", "brasil": "BR", "argentina": "AR", "chile": "CL", "colombia": "CO", "peru": "PE",
-    "china": "CN", "japan": "JP", "japon": "JP", "korea": "KR", "south korea": "KR", "republic of korea": "KR",
-    "s.korea": "KR", "india": "IN", "inde": "IN", "pakistan": "PK", "indonesia": "ID", "singapore": "SG", "malaysia": "MY",
-    "thailand": "TH", "vietnam": "VN", "philippines": "PH", "australia": "AU", "new zealand": "NZ",
-    "south africa": "ZA", "nigeria": "NG", "kenya": "KE", "egypt": "EG", "morocco": "MA", "maroc": "MA", "algeria": "DZ",
-    "algerie": "DZ", "tunisia": "TN", "tunisie": "TN", "senegal": "SN", "turkey": "TR", "turkiye": "TR", "israel": "IL",
-    "uae": "AE", "united arab emirates": "AE", "saudi arabia": "SA", "russia": "RU", "ukraine": "UA",
-    "poland": "PL", "pologne": "PL", "polska": "PL", "czech republic": "CZ", "czechia": "CZ", "slovakia": "SK",
-    "hungary": "HU", "romania": "RO", "roumanie": "RO", "bulgaria": "BG", "greece": "GR", "grece": "GR", "croatia": "HR",
-    "serbia": "RS", "slovenia": "SI", "sweden": "SE", "suede": "SE", "norway": "NO", "norvege": "NO", "denmark": "DK",
-    "danemark": "DK", "finland": "FI", "finlande": "FI", "iceland": "IS", "estonia": "EE", "latvia": "LV",
-    "lithuania": "LT", "taiwan": "TW", "hong kong": "HK", "iran": "IR", "iraq": "IQ", "lebanon": "LB", "liban": "LB",
+    "united states of america": "US", "usa": "US", "u.s.a": "US", "us": "US", "etats-unis": "US", "canada": "CA",
+    "mexico": "MX", "brazil": "BR", "brasil": "BR", "argentina": "AR", "chile": "CL", "colombia": "CO",
+    "peru": "PE", "china": "CN", "japan": "JP", "japon": "JP", "korea": "KR", "south korea": "KR",
+    "republic of korea": "KR", "s.korea": "KR", "india": "IN", "inde": "IN", "pakistan": "PK", "indonesia": "ID",
+    "singapore": "SG", "malaysia": "MY", "thailand": "TH", "vietnam": "VN", "philippines": "PH", "australia": "AU",
+    "new zealand": "NZ", "south africa": "ZA", "nigeria": "NG", "kenya": "KE", "egypt": "EG", "morocco": "MA",
+    "maroc": "MA", "algeria": "DZ", "algerie": "DZ", "tunisia": "TN", "tunisie": "TN", "senegal": "SN",
+    "turkey": "TR", "turkiye": "TR", "israel": "IL", "uae": "AE", "united arab emirates": "AE",
+    "saudi arabia": "SA", "russia": "RU", "ukraine": "UA", "poland": "PL", "pologne": "PL", "polska": "PL",
+    "czech republic": "CZ", "czechia": "CZ", "slovakia": "SK", "hungary": "HU", "romania": "RO", "roumanie": "RO",
+    "bulgaria": "BG", "greece": "GR", "grece": "GR", "croatia": "HR", "serbia": "RS", "slovenia": "SI",
+    "sweden": "SE", "suede": "SE", "norway": "NO", "norvege": "NO", "denmark": "DK", "danemark": "DK",
+    "finland": "FI", "finlande": "FI", "iceland": "IS", "estonia": "EE", "latvia": "LV", "lithuania": "LT",
+    "taiwan": "TW", "hong kong": "HK", "iran": "IR", "iraq": "IQ", "lebanon": "LB", "liban": "LB",
 }  # fmt: skip
 _STATE = re.compile(
     r"^(?:A[LKZR]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]|BC|ON|QC|AB|NS|NB|MB|SK|NSW|VIC|QLD|ACT|TAS)$"
