@@ -66,8 +66,7 @@ class Channel:
     """A DEALER connection that carries one call at a time. Not thread-safe; `Client` gives it to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
-        """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick
-        answer.
+        """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
 
         `closed_fd` becomes readable, and stays so, when calls are to be abandoned.
         """
@@ -150,8 +149,7 @@ def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket
 
 
 def probe(endpoint: str) -> None:
-    """Raise `NoDaemon` at once where nobody listens on a UNIX socket; other transports show it by their
-    silence.
+    """Raise `NoDaemon` at once where nobody listens on a UNIX socket; other transports show it by their silence.
 
     libzmq itself retries for ever and does not say why.
     """

@@ -106,8 +106,7 @@ class Client:
         return self._ask(request, wire.JobReply).job
 
     def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> Submitted:
-        """Queue many jobs, each given as the arguments of `submit`; one that is refused does not stop the
-        others.
+        """Queue many jobs, each given as the arguments of `submit`; one that is refused does not stop the others.
 
         Returns, in the same order, a `JobReply` or an `ErrorInfo` each. Sent in batches of at most
         `wire.MAX_SUBMIT_MANY`, each committed on its own: where one raises, the batches before it are queued.
@@ -203,8 +202,7 @@ class Client:
         return self._ask(wire.Result(id=job_id), wire.ResultReply)
 
     def logs(self, job_id: str, offset: int = 0, attempt: int | None = None) -> bytes:
-        """What the job has written to its log up to now, from `offset` (below 0: from the end). Raises
-        `NotFound`.
+        """What the job has written to its log up to now, from `offset` (below 0: from the end). Raises `NotFound`.
 
         Reads all of it into memory; `read_log` reads in pieces.
         """
@@ -249,8 +247,7 @@ class Client:
     # --- the connections ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close all connections, at once. Calls and iterators under way in other threads raise
-        `ClientClosed`.
+        """Close all connections, at once. Calls and iterators under way in other threads raise `ClientClosed`.
 
         Repeatable, and callable from any thread.
         """

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from annul_client import wire
-from annul_client.errors import AnnulClientError
+from annul_client.errors import RequestRefused
 from annul_client.sync import Client
 
 from .display import Display
@@ -32,8 +32,7 @@ Note = wire.Event | signal.Signals | Exception | None
 
 
 class Inbox:
-    """Takes signals from their handlers while it is open. Owned by the main thread; `put` may be called
-    anywhere.
+    """Takes signals from their handlers while it is open. Owned by the main thread; `put` is for any thread.
 
     Open it before the job is submitted: a Ctrl-C in between must cancel the job, not lose it.
     """
@@ -81,8 +80,7 @@ def follow(
     display: Display,
     pump: Callable[[], bool] | None = None,
 ) -> wire.Job:
-    """The job with its result, once it is in a final state. Signals in the inbox cancel it, the second at
-    once.
+    """The job with its result, once it is in a final state. Signals in the inbox cancel it, the second at once.
 
     `pump` is called every so often, and once at the end, to pass the job's output on; it says whether there
     was any. Raises what the client raises; the job then goes on without being followed.
@@ -119,13 +117,18 @@ def _listen(client: Client, job_id: str, inbox: Inbox) -> None:
         for event in client.events(job_id=job_id):
             inbox.put(event)
         inbox.put(None)
-    except AnnulClientError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the main thread must not wait for ever
         inbox.put(error)
 
 
 def _cancel(client: Client, job_id: str, number: signal.Signals, display: Display, *, again: bool) -> None:
     asked = "Ctrl-C" if number is signal.SIGINT else number.name
-    reply = client.cancel(job_id, grace_s=0 if again else None, reason=asked, by=whoami())
+    try:
+        reply = client.cancel(job_id, grace_s=0 if again else None, reason=asked, by=whoami())
+    except RequestRefused as error:
+        # Going away now would leave the job running behind the back of somebody who wanted it stopped.
+        display.note(f"NOT cancelled: {error}. Ctrl-C tries again")
+        return
     job = reply.job
     match reply.outcome:
         case wire.CancelOutcome.CANCELLING if again:

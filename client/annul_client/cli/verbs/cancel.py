@@ -34,8 +34,7 @@ def command(
     waits: bool,
     as_json: bool,
 ) -> int:
-    """Cancel a job. When this returns the cancel is durable: the job will end as cancelled, and as nothing
-    else.
+    """Cancel a job. When this returns the cancel is durable: the job will end as cancelled, and as nothing else.
 
     With --user, --type or --label, all live jobs that match each of them. Exits 5 for an unknown id, else 0:
     also where the job was over already, which is said.
