@@ -405,7 +405,7 @@ class Supervision:
     def _tell_stuck(self, active: Active) -> None:
         active.stuck_told = True
         left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
-        where = "; ".join(f"pid {pid} in {_wait_channel(pid)}" for pid in left)
+        where = "; ".join(_where(pid) for pid in left)
         _log.warning("job %s does not end after SIGKILL: %s", active.name, where, extra={"action": "stuck"})
         active.record = self._ledger.change(
             active.record.with_(cancel=self._cancel_record(active, None, stuck_at=where)),
@@ -509,7 +509,9 @@ class Supervision:
             case "terminated":
                 message = "the job got a SIGTERM that did not come from annul"
             case _ if active.unseen:
-                return ErrorInfo(code="lost", message="the job ended without an outcome while no daemon ran; see its log")
+                return ErrorInfo(
+                    code="lost", message="the job ended without an outcome while no daemon ran; see its log"
+                )
             case _:
                 message = f"the job's process ended without an outcome: {_how(active.status)}; see its log"
         return ErrorInfo(code=conclusion.code, message=message)
@@ -648,8 +650,14 @@ def _how(status: int | None) -> str:
     return f"exit status {os.waitstatus_to_exitcode(status)}"
 
 
-def _wait_channel(pid: int) -> str:
+def _where(pid: int) -> str:
+    """For people: which process, in what state, and where in the kernel it waits."""
+    import psutil
+
     try:
-        return Path(f"/proc/{pid}/wchan").read_text() or "?"
-    except OSError:
-        return "?"
+        process = psutil.Process(pid)
+        about = f"{process.name()}, {process.status()}"
+        channel = Path(f"/proc/{pid}/wchan").read_text() or "?"
+    except (psutil.Error, OSError) as error:
+        return f"pid {pid} (cannot be asked: {error})"
+    return f"pid {pid} ({about}) in {channel}"

@@ -156,10 +156,10 @@ class Store:
                 where.append(f"{column} = :{column}")
                 values[column] = str(value)
         for number, (name, value) in enumerate(label.items()):
+            key_is, value_is = f":key{number}", f":value{number}"
             # A JSON path would need the name quoted; json_each compares it as data.
-            where.append(
-                f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE key = :key{number} AND value = :value{number})"
-            )
+            one_is = f"key = {key_is} AND value = {value_is}"
+            where.append(f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE {one_is})")  # noqa: S608
             values[f"key{number}"], values[f"value{number}"] = name, value
         # Only names of columns and of values are put together here.
         sql = f"SELECT * FROM job WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT :limit"  # noqa: S608

@@ -1,0 +1,1 @@
+"""Figures of annul beside their floors, measured in the same run: ``python -m bench`` (`make bench`)."""
