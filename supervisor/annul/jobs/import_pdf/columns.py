@@ -8,13 +8,13 @@ baselines, or headings, of their own.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from bisect import bisect_left
 
 from annul.jobs.import_pdf.document import Item
 from annul.jobs.import_pdf.headings import field_of
 from annul.jobs.import_pdf.lines import Line, Segment, segments
 
-MOST_SEGMENTS = 1_500  # beyond, a page is no CV's: read it row by row
+MOST_SEGMENTS = 600  # beyond, a page is no CV's: read it row by row
 NARROWEST = 5.0  # points of a gutter
 DATE = re.compile(r"\b(?:19|20)\d\d\b|\d\d?/\d{2,4}|present|today|heute|actuel|aujourd", re.IGNORECASE)
 
@@ -71,23 +71,34 @@ def _gutter(inside: list[Segment]) -> tuple[float, float, float] | None:
     """The best gutter: its x, and the baselines that bound its band above and below (exclusive)."""
     best: tuple[float, float, float] | None = None
     best_score = 0.0
-    starts = sorted({round(segment.x0) for segment in inside})
-    for start in starts[1:]:
+    ordered = sorted(inside, key=lambda segment: -segment.y)
+    last = min(segment.x0 for segment in inside)
+    for start in sorted({round(segment.x0) for segment in inside}):
+        if start - last < 4:
+            continue  # the same column's edge
+        last = start
         x = start - NARROWEST / 2
-        crossing = sorted((segment.y for segment in inside if segment.x0 < x - 1 and segment.x1 > x + 1), reverse=True)
-        if len(crossing) > 0.5 * len(inside):
-            continue
-        edges = [float("inf"), *crossing, float("-inf")]
-        for top, bottom in pairwise(edges):
-            band = [segment for segment in inside if bottom < segment.y < top]
-            if len(band) < 8:
-                continue
+        for top, bottom, band in _bands(ordered, x):
             left = [segment for segment in band if _middle(segment) < x]
             right = [segment for segment in band if _middle(segment) >= x]
             score = _score(left, right)
             if score > best_score:
                 best, best_score = (x, top, bottom), score
     return best
+
+
+def _bands(ordered: list[Segment], x: float) -> list[tuple[float, float, list[Segment]]]:
+    """The parts of a page, from the top, in which no segment crosses x: their bounds and what is in them."""
+    found: list[tuple[float, float, list[Segment]]] = []
+    top, band = float("inf"), []
+    for segment in ordered:
+        if segment.x0 < x - 1 and segment.x1 > x + 1:
+            found.append((top, segment.y, [one for one in band if one.y > segment.y]))
+            top, band = segment.y, []
+        elif segment.y < top:
+            band.append(segment)
+    found.append((top, float("-inf"), band))
+    return [part for part in found if len(part[2]) >= 8]
 
 
 def _score(left: list[Segment], right: list[Segment]) -> float:
@@ -117,5 +128,11 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
 
 def _aligned(side: list[Segment], other: list[Segment]) -> float:
     """The share of a side's segments that have a partner on their baseline on the other."""
-    baselines = [segment.y for segment in other]
-    return sum(any(abs(segment.y - y) < 0.15 * segment.size for y in baselines) for segment in side) / len(side)
+    baselines = sorted(segment.y for segment in other)
+
+    def has_partner(segment: Segment) -> bool:
+        near = 0.15 * segment.size
+        index = bisect_left(baselines, segment.y - near)
+        return index < len(baselines) and baselines[index] <= segment.y + near
+
+    return sum(map(has_partner, side)) / len(side)

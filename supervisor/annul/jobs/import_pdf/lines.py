@@ -13,6 +13,9 @@ BULLETS = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙·–—-*◆◇�
 SURE = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙◆◇▶◾⋄∗"
 
 
+LONGEST = 1_000  # characters of a segment
+
+
 class Segment(msgspec.Struct):
     """Words that stand together on one baseline."""
 
@@ -86,7 +89,17 @@ def segments(items: list[Item]) -> list[Segment]:
             group.append(item)
         if group:
             found.append(_segment(group))
-    return [segment for segment in found if segment.text]
+    return [short for segment in found if segment.text for short in _cut(segment)]
+
+
+def _cut(segment: Segment) -> list[Segment]:
+    """A segment of a length that patterns can be tried on: hostile files have words of a million letters."""
+    if len(segment.text) <= LONGEST:
+        return [segment]
+    return [
+        msgspec.structs.replace(segment, text=segment.text[begin : begin + LONGEST], runs=[], lead="")
+        for begin in range(0, len(segment.text), LONGEST)
+    ]
 
 
 def rows(items: list[Item]) -> list[list[Item]]:

@@ -63,8 +63,8 @@ def contacts(document: Document, sections: list[Section]) -> Found:
 
     pieces: list[tuple[str, Segment | None]] = [(text, None) for text in rest_of_name]
     for section in top:
-        for line in section.lines:
-            if _is_prose(line, section.lines):
+        for index, line in enumerate(section.lines):
+            if _is_prose(section.lines, index):
                 found.prose.append(line.text)
                 continue
             for part in line.parts:
@@ -97,18 +97,20 @@ def _contact_rows(sections: list[Section]) -> list[Line]:
     """Rows of addresses and nothing else, at a page's foot for one; taken out of their sections."""
     found: list[Line] = []
     for section in sections:
-        for line in list(section.lines):
+        kept: list[Line] = []
+        for line in section.lines:
             pieces = [piece for part in line.parts for piece in _SEPARATORS.split(part.text) if piece.strip()]
-            if len(pieces) > 1 and all(
+            bare = len(pieces) > 1 and all(
                 URL.fullmatch(piece.strip()) or EMAIL.fullmatch(piece.strip()) for piece in pieces
-            ):
-                section.lines.remove(line)
-                found.append(line)
+            )
+            (found if bare else kept).append(line)
+        section.lines = kept
     return found
 
 
-def _is_prose(line: Line, around: list[Line]) -> bool:
+def _is_prose(around: list[Line], index: int) -> bool:
     """Part of a paragraph: long, with the look of sentences."""
+    line = around[index]
     text = line.text
     if "@" in text or URL.search(text) or len(_PHONE.findall(text)) > 0:
         return False
@@ -116,7 +118,6 @@ def _is_prose(line: Line, around: list[Line]) -> bool:
     small = sum(word[:1].islower() for word in words)
     if len(words) >= 8 and small >= 0.4 * len(words):
         return True
-    index = around.index(line)
     above = around[index - 1] if index else None
     below = around[index + 1] if index + 1 < len(around) else None
     # The ends of a narrow paragraph: the line above or below in the same look runs on.

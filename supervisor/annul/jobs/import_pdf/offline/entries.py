@@ -9,7 +9,7 @@ import msgspec
 
 from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.dates import Period, is_open, is_rest, periods, without
-from annul.jobs.import_pdf.offline.sections import Style, style_of
+from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has, place_score
 
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
@@ -195,8 +195,8 @@ def _starts(lines: list[Line]) -> list[int]:
     if not anchors:
         return _starts_by_style(lines)
     first = next((index for index, line in enumerate(lines) if not line.bullet), 0)
-    style = style_of(lines[first])
-    same = [index for index, line in enumerate(lines) if style_of(line) == style and not _is_body(line)]
+    style = style_of(lines[first])[:3]  # capitals or not: an employer may be called NASA
+    same = [index for index, line in enumerate(lines) if style_of(line)[:3] == style and not _is_body(line)]
     # In the style of the first line, one for each date: these begin the entries.
     apart = [index for place, index in enumerate(same) if place == 0 or not _adjacent(same[place - 1], index, anchors)]
     if abs(len(apart) - len(anchors)) <= max(0, len(anchors) // 5) and _interleaved(apart, anchors, len(lines)):
@@ -250,8 +250,8 @@ def _interleaved(starts: list[int], anchors: list[int], count: int) -> bool:
 
 def _starts_by_style(lines: list[Line]) -> list[int]:
     """Without dates: by a first line in a look of its own, else by gaps, else one entry a line."""
-    style: Style = style_of(lines[0])
-    same = [index for index, line in enumerate(lines) if style_of(line) == style and not line.bullet]
+    style = style_of(lines[0])[:3]
+    same = [index for index, line in enumerate(lines) if style_of(line)[:3] == style and not line.bullet]
     others = len(lines) - len(same)
     if not lines[0].bullet and others and len(same) <= others + 1:
         return [index for place, index in enumerate(same) if place == 0 or index - same[place - 1] > 1]
