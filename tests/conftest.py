@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,13 +11,20 @@ from pathlib import Path
 import pytest
 
 from annul_client import Client
-from harness import DaemonProcess
+from harness import PREFIX, SESSION, DaemonProcess
+
+os.environ.update(SESSION)  # every process that a test starts carries it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks for leftovers looks last."""
+    items.sort(key=lambda item: "nothing_is_left" in item.name)
 
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
     """A directory with a short path: those of sockets may not be long, and pytest's are."""
-    path = Path(tempfile.mkdtemp(prefix="annul-t-"))
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
     yield path
     shutil.rmtree(path)
 

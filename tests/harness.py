@@ -17,6 +17,8 @@ from annul_client import Client
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared"
+PREFIX = f"annul-t{os.getpid()}-"  # of every directory that this run of the tests makes
+SESSION = {"ANNUL_TEST_SESSION": PREFIX}
 TIMEOUT_S = 30.0  # the one bound on every wait for a condition
 
 

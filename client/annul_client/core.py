@@ -25,41 +25,6 @@ TOPIC = b"job."
 """Every event's first frame is this and the job's id, so that a subscription can be to one job or to all."""
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """A reply as it is read: `wire.Reply`, whose ``Raw | None`` msgspec writes but does not read."""
-
-    v: int = wire.VERSION
-    rid: str = ""
-    ok: msgspec.Raw = msgspec.Raw()  # empty where there is none
-    error: wire.ErrorInfo | None = None
-
-
-class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a `submit_many` reply, either kind: the job, or why it was refused.
-
-    `wire.SubmitManyReply` says ``JobReply | ErrorInfo``; msgspec does not decode a union of untagged structs,
-    so both are read into this one, where exactly one of `job` and `code` is there.
-    """
-
-    job: wire.Job | None = None
-    created: bool = True
-    code: str | None = None
-    message: str = ""
-    field: str | None = None
-
-    def one(self) -> wire.JobReply | wire.ErrorInfo:
-        """The kind that it is."""
-        if self.job is not None:
-            return wire.JobReply(job=self.job, created=self.created)
-        return wire.ErrorInfo(code=self.code or "internal", message=self.message, field=self.field)
-
-
-class ManySubmitted(msgspec.Struct, frozen=True, kw_only=True):
-    """The reply to `submit_many`, as it can be decoded."""
-
-    jobs: list[Submitted]
-
-
 class Call(Generic[R]):
     """One request: its frame, and how to read its answer. Owned by whoever asks; not shared between threads.
 
@@ -167,7 +132,7 @@ def read_event(frames: list[bytes]) -> wire.Event | None:
         return None
 
 
-_ENVELOPE = msgspec.msgpack.Decoder(Envelope)
+_ENVELOPE = msgspec.msgpack.Decoder(wire.Reply)
 _EVENT = msgspec.msgpack.Decoder(wire.Event)
 
 

@@ -17,7 +17,7 @@ import zmq
 
 from . import places, wire
 from .channel import Channel, Reconnected, probe
-from .core import WAIT_PIECE_S, Call, ManySubmitted, batches, submission
+from .core import WAIT_PIECE_S, Call, batches, submission
 from .errors import ClientClosed, NoDaemon
 from .feed import EventFeed
 from .subscription import Subscription
@@ -25,8 +25,8 @@ from .subscription import Subscription
 R = TypeVar("R", bound=msgspec.Struct)
 
 # `list` is a method below, and hides the builtin from the annotations that follow it.
+Submissions = list[wire.Submitted]
 Jobs = list[wire.Job]
-Submitted = list[wire.JobReply | wire.ErrorInfo]
 
 CLOSE_S = 1.0
 """Seconds that `close` gives other threads to notice. One that is busy with what `events` gave it closes later."""
@@ -105,20 +105,20 @@ class Client:
         )
         return self._ask(request, wire.JobReply).job
 
-    def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> Submitted:
+    def submit_many(self, jobs: Iterable[Mapping[str, Any]]) -> Submissions:
         """Queue many jobs, each given as the arguments of `submit`; one that is refused does not stop the others.
 
-        Returns, in the same order, a `JobReply` or an `ErrorInfo` each. Sent in batches of at most
+        Returns, in the same order, the job or the error of each. Sent in batches of at most
         `wire.MAX_SUBMIT_MANY`, each committed on its own: where one raises, the batches before it are queued.
         """
         requests = []
         for job in jobs:
             fields = dict(job)
             requests.append(submission(fields.pop("type"), fields.pop("params", {}), **fields))
-        replies: Submitted = []
+        replies: Submissions = []
         for batch in batches(requests):
-            reply = self._ask(wire.SubmitMany(jobs=batch), ManySubmitted)
-            replies += [each.one() for each in reply.jobs]
+            reply = self._ask(wire.SubmitMany(jobs=batch), wire.SubmitManyReply)
+            replies += reply.jobs
         return replies
 
     def get(self, job_id: str) -> wire.Job:

@@ -241,8 +241,7 @@ class Types(Request, frozen=True, kw_only=True, tag="types"):
 
 ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Wait | Events | Logs | Result | Types
 VERBS = frozenset(
-    t.__struct_config__.tag
-    for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Wait, Events, Logs, Result, Types)
+    t.__struct_config__.tag for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Wait, Events, Logs, Result, Types)
 )
 
 
@@ -267,8 +266,16 @@ class JobReply(Model, frozen=True, kw_only=True):
     created: bool = True  # False: a job with this key (or this request id) was there already
 
 
+class Submitted(Model, frozen=True, kw_only=True):
+    """What became of one job of a `submit_many`: exactly one of `job` and `error` is there."""
+
+    job: Job | None = None
+    created: bool = True  # as in JobReply
+    error: ErrorInfo | None = None
+
+
 class SubmitManyReply(Model, frozen=True, kw_only=True):
-    jobs: list[JobReply | ErrorInfo]  # in the order of the request
+    jobs: list[Submitted]  # in the order of the request
 
 
 class ListReply(Model, frozen=True, kw_only=True):

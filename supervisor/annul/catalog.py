@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from annul.errors import Refused, StartError
-from annul.jobtype import JobType
+from annul.jobtype import JobType, job
 from annul_client.wire import TypeInfo
 
 _log = logging.getLogger(__name__)
@@ -104,6 +104,20 @@ class Catalog:
             )
             for _, known in sorted(self.known.items())
         ]
+
+
+def stand_in(name: str) -> Known:
+    """For a job that runs though this daemon has no such type any more: terms to stop it by."""
+
+    @job(name, on_shutdown="cancel")
+    def gone(ctx: object, params: _NoParams) -> None:
+        """Never called."""
+
+    return Known(gone, "", {})
+
+
+class _NoParams(msgspec.Struct, frozen=True):
+    pass
 
 
 def _schema(params: type[msgspec.Struct]) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class Daemon:
         systemd.notify("STOPPING=1")
         self.stopping = True
         for active in list(self.registry.active.values()):
-            self.supervision.begin_stop(active, Event.SHUTDOWN, StopKind.SHUTDOWN)
+            self.supervision.begin_stop(active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
 
     def _take_requests(self) -> None:
         requests = self.server.receive()

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from annul_client.wire import ErrorInfo
+
 
 class AnnulError(Exception):
     """Any error that annul itself raises."""
@@ -27,6 +29,11 @@ class Refused(AnnulError):
         self.code = code
         self.message = message
         self.field = field
+
+    @property
+    def info(self) -> ErrorInfo:
+        """As it goes to the client."""
+        return ErrorInfo(code=self.code, message=self.message, field=self.field)
 
 
 class StartError(AnnulError):

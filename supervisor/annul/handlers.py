@@ -27,7 +27,7 @@ from annul.store import JobRecord
 from annul.store.record import utc, view
 from annul.supervision import entry_of
 from annul_client import wire
-from annul_client.wire import CancelOutcome, CancelRecord, ErrorInfo, Stage, State
+from annul_client.wire import CancelOutcome, CancelRecord, Stage, State
 
 if TYPE_CHECKING:
     from annul.daemon import Daemon
@@ -59,14 +59,14 @@ def submit_many(daemon: Daemon, request: wire.SubmitMany, caller: Caller) -> Non
             f"submit_many takes {wire.MAX_SUBMIT_MANY} jobs at most, not {len(request.jobs)}",
             "jobs",
         )
-    answers: list[wire.JobReply | ErrorInfo] = [ErrorInfo(code="internal", message="")] * len(request.jobs)
+    answers = [wire.Submitted()] * len(request.jobs)
     for number, one in enumerate(request.jobs):
 
         def done(record: JobRecord, created: bool, number: int = number) -> None:
-            answers[number] = wire.JobReply(job=daemon.view(record), created=created)
+            answers[number] = wire.Submitted(job=daemon.view(record), created=created)
 
         def refuse(error: Refused, number: int = number) -> None:
-            answers[number] = ErrorInfo(code=error.code, message=error.message, field=error.field)
+            answers[number] = wire.Submitted(error=error.info)
 
         try:
             _submit(
@@ -275,7 +275,9 @@ def _cancel_one(
     by = request.by or caller.by
     active = daemon.registry.active.get(job_id)
     if active is not None:
-        daemon.supervision.cancel(active, reason=request.reason, by=by, grace_s=request.grace_s)
+        daemon.supervision.begin_stop(
+            active, Event.CANCEL, lifecycle.StopKind.CANCEL, reason=request.reason, by=by, grace_s=request.grace_s
+        )
         record = active.record
         daemon.ledger.afterwards(lambda: answer(CancelOutcome.CANCELLING, record))
         return
@@ -473,4 +475,5 @@ def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job
         seq, fraction, stage = active.board.progress()
         if seq:
             record = record.with_(progress=wire.Progress(fraction=fraction, stage=stage))
+        record = record.with_(cancel=daemon.supervision.cancel_so_far(active))
     return view(record, outputs=str(daemon.config.outputs_dir), pid=pid, result=with_result)

@@ -7,6 +7,7 @@ process that cannot be asked for is unknown, never dead: only a pid that is gone
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 from annul import proc, tree
 from annul.board import Board
 from annul.cancel import Ladder
+from annul.catalog import stand_in
 from annul.lifecycle import StopKind
 from annul.registry import Active
 from annul.runtime.entry import BOARD
 from annul.store import JobRecord
-from annul.supervision import open_pidfd
+from annul.supervision import GIVEN_UP, open_pidfd
 from annul_client.wire import ErrorInfo, State
 
 if TYPE_CHECKING:
@@ -40,15 +42,12 @@ def recover(daemon: Daemon) -> None:
 
 
 def _take_up(daemon: Daemon, record: JobRecord) -> None:
-    known = daemon.catalog.known.get(record.type)
+    known = daemon.catalog.known.get(record.type) or stand_in(record.type)
     name = f"{record.id}.{record.attempt}"
     run_dir = daemon.supervision.run_dir(name)
-    try:
-        board = Board.open(run_dir / BOARD)
-    except (OSError, ValueError):
-        board = None
-    if known is None or board is None:
-        _without_board(daemon, record)
+    board = _board(daemon, record, run_dir)
+    if board is None:
+        _conclude_without_board(daemon, record)
         return
     active = Active(
         record,
@@ -65,42 +64,66 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     active.pid = registered[0] if registered else None
     active.pidfd = open_pidfd(*registered) if registered else None
     active.ended = active.pidfd is None
-    if active.ended:
+    if registered is None:
+        # Its launch was on its way when the old daemon ended; its zygote ends with it, perhaps a moment later.
+        daemon.supervision.give_up_launch(active, "its daemon ended")
+    elif active.ended:
         active.unseen = True
         _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
-        if registered is None:
-            # Its launch was still on its way. The old zygote is gone with the old daemon; should a child of it come
-            # yet, it finds no board and ends.
-            (run_dir / BOARD).unlink(missing_ok=True)
         daemon.supervision.look(active)
     else:
         _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
         daemon.supervision.nudged(name)
 
 
+def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
+    """The attempt's board. Where the runtime directory was emptied under a job that lives, a new one: its flag does
+    not reach the job, but SIGTERM does. None where no process of it can be alive."""
+    try:
+        return Board.open(run_dir / BOARD)
+    except (OSError, ValueError):
+        noted = daemon.store.attempt(record.id, record.attempt)
+    if noted is None or noted[0] != proc.boot_id() or (fd := open_pidfd(*noted[1:])) is None:
+        return None
+    os.close(fd)
+    _log.warning("the board of job %s is gone: making another", record.id, extra={"action": "adopt"})
+    shutil.rmtree(run_dir, ignore_errors=True)
+    run_dir.mkdir(mode=0o700)
+    board = Board.create(run_dir / BOARD)
+    board.set_process(*noted[1:])
+    return board
+
+
 def _restore_ladder(daemon: Daemon, active: Active) -> None:
     """A cancel that was under way goes on with what is left of its grace."""
     found = active.board.cancel()
-    if found is None and active.record.state is not State.CANCELLING:
-        return
-    if found is None:  # committed, and the old daemon died before it set the flag
-        daemon.supervision.stop(active, StopKind.CANCEL, reason="", by="", grace_s=None)
+    record = active.record
+    if found is None or found[0].kind == GIVEN_UP:
+        if record.state is State.CANCELLING:  # committed, and the old daemon ended before it set the flag
+            asked = record.cancel
+            daemon.supervision.stop(
+                active,
+                StopKind.CANCEL,
+                reason=asked.reason if asked else "",
+                by=asked.by if asked else "",
+                grace_s=asked.grace_s if asked else None,
+            )
         return
     notice, deadline_ns = found
-    asked = deadline_ns / 1e9 - notice.grace_s
+    at = deadline_ns / 1e9 - notice.grace_s
     kind = StopKind(notice.kind)
-    if active.record.state is not State.CANCELLING and kind is StopKind.CANCEL:
+    if record.state is not State.CANCELLING and kind is StopKind.CANCEL:
         # The board is the durable record of an intent that the store refused (C1).
-        active.record = daemon.ledger.change(active.record.with_(state=State.CANCELLING), State.CANCELLING)
+        active.record = daemon.ledger.change(record.with_(state=State.CANCELLING), State.CANCELLING)
     active.ladder = Ladder(
         kind=kind,
         reason=notice.reason,
         by=notice.by,
         grace_s=notice.grace_s,
-        asked=asked,
+        asked=at,
         asked_at=notice.asked_at,
-        flag=asked,
-        sigterm=asked,
+        flag=at,
+        sigterm=at if notice.grace_s > 0 else None,
         terms=1,
         last=daemon.clock.monotonic(),
     )
@@ -115,7 +138,7 @@ def _restore_timeout(daemon: Daemon, active: Active) -> None:
         active.timeout_at = daemon.clock.monotonic() + max(0.0, timeout_s - gone)
 
 
-def _without_board(daemon: Daemon, record: JobRecord) -> None:
+def _conclude_without_board(daemon: Daemon, record: JobRecord) -> None:
     """After a reboot, or where the runtime directory was emptied: nothing is known but the store."""
     if record.state is State.CANCELLING:
         state, error = State.CANCELLED, None

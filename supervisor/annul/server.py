@@ -19,7 +19,6 @@ from annul_client.wire import (
     MAX_MESSAGE,
     VERBS,
     VERSION,
-    ErrorInfo,
     Event,
     Header,
     Model,
@@ -56,7 +55,7 @@ class Caller:
         self._send(Reply(rid=self.rid, ok=msgspec.Raw(encode(reply))))
 
     def refuse(self, error: Refused) -> None:
-        self._send(Reply(rid=self.rid, error=ErrorInfo(code=error.code, message=error.message, field=error.field)))
+        self._send(Reply(rid=self.rid, error=error.info))
 
     def _send(self, reply: Reply) -> None:
         self._server.send(self._envelope, (_json if self._json else _pack)(reply))

@@ -30,7 +30,7 @@ from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
 from annul.runtime.outcome import Outcome
 from annul.scheduling import Entry
-from annul.store import JobRecord
+from annul.store import JobRecord, Store
 from annul.store.record import utc
 from annul.sweeper import Sweeper
 from annul.tree import CgroupTree, Reaper, SessionTree, Tree, send
@@ -51,6 +51,7 @@ _ENV = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
 )
+GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
 _PROGRESS_EVERY_S = 0.25
 _STATUS_WAIT_S = 0.5  # for the zygote's word on how a leader without outcome ended
 _LAUNCH_WAIT_S = 10.0  # for a ready zygote's answer
@@ -240,26 +241,32 @@ class Supervision:
         active.launch_by = None
         registered = active.board.process()
         if registered is None:
-            # Race: a child may be about to register. It looks at the flag after that and before any code of the
-            # user's, and we look for it after setting the flag: so one of the two sees the other.
-            active.board.set_cancel(Notice("shutdown", "this launch was given up", "annul", 0.0, 0.0), 0)
-            (active.run_dir / BOARD).unlink(missing_ok=True)
-            late = active.board.process()
-            if late is not None and (fd := open_pidfd(*late)) is not None:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                os.close(fd)
-            if active.ladder is None:
-                _log.warning("job %s was not launched: %s; it is queued again", name, why, extra={"action": "launch"})
-                self._queue_again(active)
-                return
+            self.give_up_launch(active, why)
+            return
+        active.pid = registered[0]
+        active.pidfd = open_pidfd(*registered)
+        if active.pidfd is not None:
+            self._climb(active)
         else:
-            active.pid = registered[0]
-            active.pidfd = open_pidfd(*registered)
-            if active.pidfd is not None:
-                self._climb(active)
-                return
+            active.ended = True
+            self.look(active)
+
+    def give_up_launch(self, active: Active, why: str) -> None:
+        """No process has registered on the board: see to it that none ever will, and let the job start anew."""
+        # Race: a child may be about to register. It looks at the flag after that and before any code of the user's,
+        # and we look for it after setting the flag: so one of the two sees the other.
+        active.board.set_cancel(Notice(GIVEN_UP, "this launch was given up", "annul", 0.0, 0.0), 0)
+        (active.run_dir / BOARD).unlink(missing_ok=True)
+        late = active.board.process()
+        if late is not None and (fd := open_pidfd(*late)) is not None:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            os.close(fd)
         active.ended = True
-        self.look(active)
+        if active.ladder is None:
+            _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})
+            self._queue_again(active)
+        else:
+            self.look(active)
 
     def _queue_again(self, active: Active) -> None:
         self._registry.free(active)
@@ -279,7 +286,8 @@ class Supervision:
         if active is None:
             return
         if active.board.running_at:
-            self._step(active, Event.RUNNING)
+            state, _ = lifecycle.step(active.record.state, Event.RUNNING)
+            self._enter(active, state)
         self._note_progress(active)
 
     def _note_progress(self, active: Active) -> None:
@@ -408,7 +416,7 @@ class Supervision:
         where = "; ".join(_where(pid) for pid in left)
         _log.warning("job %s does not end after SIGKILL: %s", active.name, where, extra={"action": "stuck"})
         active.record = self._ledger.change(
-            active.record.with_(cancel=self._cancel_record(active, None, stuck_at=where)),
+            active.record.with_(cancel=self._cancel_record(active, None, gone=False, stuck_at=where)),
             "stuck",
             pid=active.pid,
         )
@@ -470,7 +478,7 @@ class Supervision:
             files=ended.files if ended and conclusion.publish else [],
             published=not (ended and conclusion.publish and ended.files),
             error=self._error(active, conclusion, ended),
-            cancel=self._cancel_record(active, ended, late_result=conclusion.late_result),
+            cancel=self._cancel_record(active, ended, gone=True, late_result=conclusion.late_result),
         )
         if conclusion.state is State.QUEUED:
             record = record.with_(started_at=None, finished_at=None)
@@ -516,8 +524,12 @@ class Supervision:
                 message = f"the job's process ended without an outcome: {_how(active.status)}; see its log"
         return ErrorInfo(code=conclusion.code, message=message)
 
+    def cancel_so_far(self, active: Active) -> CancelRecord | None:
+        """The cancel record of an attempt that is being stopped; None where it is not."""
+        return self._cancel_record(active, None, gone=False) if active.ladder else active.record.cancel
+
     def _cancel_record(
-        self, active: Active, ended: Outcome | None, *, late_result: bool = False, stuck_at: str = ""
+        self, active: Active, ended: Outcome | None, *, gone: bool, late_result: bool = False, stuck_at: str = ""
     ) -> CancelRecord | None:
         ladder = active.ladder
         if ladder is None:
@@ -543,8 +555,8 @@ class Supervision:
             sigterm_s=since(ladder.sigterm),
             noticed_s=since(noticed / 1e9 if noticed else None),
             sigkill_s=since(ladder.sigkill),
-            gone_s=None if stuck_at else since(now),
-            stage=None if stuck_at else cancel.stage(ladder, told),
+            gone_s=since(now) if gone else None,
+            stage=cancel.stage(ladder, told) if gone else None,
             swept=len(active.swept),
             late_result=late_result,
             stuck=bool(stuck_at),
@@ -594,7 +606,7 @@ class Supervision:
             self._note_progress(active)
         if reached(active.timeout_at):
             active.timeout_at = None
-            self.begin_stop(active, Event.TIMEOUT, StopKind.TIMEOUT)
+            self.begin_stop(active, Event.TIMEOUT, StopKind.TIMEOUT, reason="timeout", by="annul")
         if reached(active.launch_by):
             if self.launcher.ready(active.name):
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
@@ -608,21 +620,27 @@ class Supervision:
 
     # --- events of the lifecycle --------------------------------------------------------------------------------
 
-    def _step(self, active: Active, event: Event) -> Action:
+    def _enter(self, active: Active, state: State) -> None:
+        """Note an attempt's new state, and with it who its process is: evidence for the next daemon."""
+        if state is active.record.state:
+            return
+        record = active.record.with_(state=state, cancel=self.cancel_so_far(active))
+        registered = active.board.process()
+
+        def note_process(store: Store) -> None:
+            if registered is not None:
+                store.insert_attempt(record.id, record.attempt, self._boot_id, *registered)
+
+        active.record = self._ledger.change(record, str(state), pid=active.pid, extra=note_process)
+
+    def begin_stop(
+        self, active: Active, event: Event, kind: StopKind, *, reason: str, by: str, grace_s: float | None = None
+    ) -> None:
+        """A cancel (which is accepted, whatever the store says: C1), a time-out or the shutdown, of an attempt."""
         state, action = lifecycle.step(active.record.state, event)
-        if state is not active.record.state:
-            active.record = self._ledger.change(active.record.with_(state=state), str(state), pid=active.pid)
-        return action
-
-    def begin_stop(self, active: Active, event: Event, kind: StopKind) -> None:
-        """annul's own stops: a time-out, the shutdown."""
-        if self._step(active, event) is Action.STOP:
-            self.stop(active, kind, reason=str(kind), by="annul", grace_s=None)
-
-    def cancel(self, active: Active, *, reason: str, by: str, grace_s: float | None) -> None:
-        """A user's cancel of a job that has a slot. It is accepted, whatever the store says (C1)."""
-        if self._step(active, Event.CANCEL) is Action.STOP:
-            self.stop(active, StopKind.CANCEL, reason=reason, by=by, grace_s=grace_s)
+        if action is Action.STOP:
+            self.stop(active, kind, reason=reason, by=by, grace_s=grace_s)
+        self._enter(active, state)
 
 
 def entry_of(record: JobRecord) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -455,3 +456,53 @@ def test_events_have_no_gaps(client: Client) -> None:
         mine = [event for event in seen if event.job.id == job.id]
         assert [event.job_seq for event in mine] == list(range(1, len(mine) + 1))
         assert [event.kind for event in mine if event.kind != "progress"][-1] == "completed"
+
+
+def test_cancel_is_answered_with_its_record(client: Client) -> None:
+    """The first answer to a cancel tells who asked, why, and how long the job has."""
+    job = client.submit("sleepy", {})
+    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    reply = client.cancel(job.id, reason="why", by="who", grace_s=7)
+    assert reply.job is not None
+    assert reply.job.cancel is not None
+    record = reply.job.cancel
+    assert (record.reason, record.by, record.grace_s, record.stage, record.gone_s) == ("why", "who", 7, None, None)
+    client.wait(job.id, 20)
+
+
+def test_job_is_found_though_its_runtime_directory_was_emptied(make_daemon: MakeDaemon) -> None:
+    """Board and sockets gone, daemon killed: a job that lives is still adopted, by (boot id, pid, start time)."""
+    daemon = make_daemon("--tree", "session")
+    daemon.start()
+    with daemon.client() as client:
+        job = client.submit("sleepy", {})
+        wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+        pid = client.get(job.id).pid
+    assert pid is not None
+    daemon.kill()
+    shutil.rmtree(daemon.runtime_dir)
+    daemon.start()
+    with daemon.client() as client:
+        assert (client.get(job.id).state, client.get(job.id).pid) == (State.RUNNING, pid)
+        client.cancel(job.id)
+        assert client.wait(job.id, 20).state is State.CANCELLED
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("trial", range(8))
+def test_job_killed_with_its_daemon_while_starting_starts_anew(make_daemon: MakeDaemon, trial: int) -> None:
+    """kill -9 of the daemon around a start: the job completes, in its first or in another attempt, never twice."""
+    daemon = make_daemon()
+    daemon.start()
+    with daemon.client() as client:
+        client.wait(client.submit("quick", {}).id, 20)
+        job = client.submit("quick", {})
+        try:
+            client.wait(job.id, trial * 0.001)
+        except TimeoutError:
+            pass  # still on its way, which is what is wanted
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(job.id, 20)
+    assert job.state is State.COMPLETED, job

@@ -113,7 +113,7 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
             finally:
                 signals.disarm()
         except JobError as error:
-            traceback.print_exc()
+            logging.getLogger("annul.job").error("failed (%s): %s", error.code, error.message)
             return Outcome(
                 verdict=Verdict.FAILED,
                 error=ErrorInfo(code=error.code, message=error.message),
