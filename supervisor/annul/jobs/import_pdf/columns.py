@@ -90,7 +90,8 @@ def _gutter(inside: list[Segment]) -> tuple[float, float, float] | None:
 def _bands(ordered: list[Segment], x: float) -> list[tuple[float, float, list[Segment]]]:
     """The parts of a page, from the top, in which no segment crosses x: their bounds and what is in them."""
     found: list[tuple[float, float, list[Segment]]] = []
-    top, band = float("inf"), []
+    top = float("inf")
+    band: list[Segment] = []
     for segment in ordered:
         if segment.x0 < x - 1 and segment.x1 > x + 1:
             found.append((top, segment.y, [one for one in band if one.y > segment.y]))

@@ -133,7 +133,7 @@ def _segment(group: list[Item]) -> Segment:
         bullet, group = True, group[1:]
     text = ""
     lead = ""
-    end = group[0].x
+    start = end = group[0].x
     heavy = light = 0
     mixed = False
     runs: list[str] = []
@@ -161,12 +161,14 @@ def _segment(group: list[Item]) -> Segment:
         end = max(end, item.x + item.width)
     text = " ".join(text.split())
     if len(text) > 1 and (text[0] in SURE or (text[0] in BULLETS and text[1] == " ")):
-        bullet, text = True, text[1:].strip()
+        # The mark and the words are one run: where the words begin is estimated.
+        bullet, start = True, start + (end - start) * (len(text) - len(text[1:].lstrip())) / len(text)
+        text = text[1:].strip()
         lead = lead.lstrip(BULLETS + " ")
     main = max(group, key=lambda item: len(item.text))
     return Segment(
         text=text,
-        x0=group[0].x,
+        x0=start,
         x1=end,
         y=main.y,
         size=main.size,

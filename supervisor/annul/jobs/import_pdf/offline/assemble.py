@@ -17,8 +17,8 @@ from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.entries import Entry, entries, paragraph
 from annul.jobs.import_pdf.offline.links import EMAIL, URL
 from annul.jobs.import_pdf.offline.sections import Section
-from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, SCHOOL, matched
-from annul.jobs.import_pdf.resume import SCHEMA_URL, Meta, Resume
+from annul.jobs.import_pdf.offline.words import DEGREE, LANGUAGES, POSITION, SCHOOL, has, matched
+from annul.jobs.import_pdf.resume import SCHEMA_URL, Language, Meta, Resume, Skill
 
 LISTS = (
     "work", "volunteer", "education", "awards", "certificates", "publications", "skills", "languages", "interests",
@@ -97,6 +97,8 @@ def _place(cv: Resume, section: Section, unsure: list[str]) -> bool:
         name = "interests" if "activit" in plain(section.title) else name
     if name in _BY_LINES:
         made = _BY_LINES[name](section.lines)
+        if name == "skills":
+            made = _spoken(cv, made)
         getattr(cv, name).extend(made)
         return bool(made)
     if name not in ("work", "education", "projects", "volunteer"):
@@ -116,6 +118,20 @@ def _place(cv: Resume, section: Section, unsure: list[str]) -> bool:
     else:
         cv.volunteer.extend(fields.volunteer(got))
     return bool(got)
+
+
+def _spoken(cv: Resume, found: list[Skill]) -> list[Skill]:
+    """Skills without the group that lists the languages one speaks, which go where they belong."""
+    kept: list[Skill] = []
+    for skill in found:
+        if skill.keywords and all(has(LANGUAGES, word) and len(word.split()) < 5 for word in skill.keywords):
+            for word in skill.keywords:
+                match = re.fullmatch(r"([^(:]+?)\s*(?:[(:]\s*([^()]+)\)?)?", word)
+                name, level = (match[1], match[2] or "") if match else (word, "")
+                cv.languages.append(Language(language=name, fluency=level))
+        else:
+            kept.append(skill)
+    return kept
 
 
 def _is_mixed(title: str) -> bool:

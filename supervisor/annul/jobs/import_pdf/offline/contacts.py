@@ -61,7 +61,7 @@ def contacts(document: Document, sections: list[Section]) -> Found:
     if not basics.name:
         found.unsure.append("No line looks like a name.")
 
-    pieces: list[tuple[str, Segment | None]] = [(text, None) for text in rest_of_name]
+    pieces: list[tuple[str, Segment | None, int]] = [(text, None, 0) for text in rest_of_name]
     for section in top:
         for index, line in enumerate(section.lines):
             if _is_prose(section.lines, index):
@@ -70,9 +70,7 @@ def contacts(document: Document, sections: list[Section]) -> Found:
             for part in line.parts:
                 if id(part) in used:
                     continue
-                pieces += [
-                    (text.strip(" ,;|·•"), part) for text in _SEPARATORS.split(part.text) if text.strip(" ,;|·•–—-")
-                ]
+                pieces += _cut(part)
     _fill(basics, pieces, name_parts, found, document)
     if not basics.phone:  # a CV that prints its contacts among other things
         for section in sections:
@@ -91,6 +89,18 @@ def contacts(document: Document, sections: list[Section]) -> Found:
         mail = next((link.uri for link in document.links if link.uri.lower().startswith("mailto:")), "")
         basics.email = mail[7:].partition("?")[0]
     return found
+
+
+def _cut(part: Segment) -> list[tuple[str, Segment | None, int]]:
+    """The pieces of a row of contacts, and where in it each begins."""
+    out: list[tuple[str, Segment | None, int]] = []
+    begin = 0
+    for match in [*_SEPARATORS.finditer(part.text), None]:
+        end = match.start() if match else len(part.text)
+        if text := part.text[begin:end].strip(" ,;|·•–—-"):
+            out.append((text, part, begin))
+        begin = match.end() if match else end
+    return out
 
 
 def _contact_rows(sections: list[Section]) -> list[Line]:
@@ -224,7 +234,7 @@ def _cased(name: str) -> str:
 
 def _fill(
     basics: Basics,
-    pieces: list[tuple[str, Segment | None]],
+    pieces: list[tuple[str, Segment | None, int]],
     name_parts: list[Segment],
     found: Found,
     document: Document,
@@ -236,7 +246,7 @@ def _fill(
     users: list[tuple[str, Segment | None]] = []
     loose: list[tuple[str, Segment | None]] = []
     name = plain(basics.name)
-    for whole, part in pieces:
+    for whole, part, begin in pieces:
         text = whole
         tag = plain(match[0]) if (match := _LABELS.match(text)) else ""
         text = _LABELS.sub("", text).strip()
@@ -264,7 +274,7 @@ def _fill(
         if tag in ("tel", "phone") and not phones and sum(char.isdigit() for char in text) >= 7:
             phones.append(text)
             continue
-        if (linked := _linked(part, text, document)) and (profile := profile_of(linked)) and " " not in text:
+        if (linked := _linked(part, text, begin, document)) and (profile := profile_of(linked)) and " " not in text:
             basics.profiles.append(Profile(network=profile.network, username=text))
             continue
         if network_of(tag) and " " not in text:
@@ -307,7 +317,7 @@ def _labels(
         (first, above), (second, below) = loose[index - 1], loose[index]
         if above is None or below is None or above is below or above.font != below.font:
             continue
-        close = 0 < above.y - below.y < 1.6 * above.size and abs(above.size - below.size) < 0.2
+        close = 0 < above.y - below.y < 1.8 * above.size and abs(above.size - below.size) < 0.2
         level = abs(above.x0 - below.x0) < 3 or abs(above.x0 + above.x1 - below.x0 - below.x1) < 6
         if close and level and len(second.split()) < 4:
             loose[index - 1 : index + 1] = [(f"{first} {second}", above)]
@@ -328,7 +338,12 @@ def _labels(
         score -= 0.4 if text[:1].islower() else 0.0
         if score >= 0.6:
             labels.append((score, text))
-        elif len(words) <= 3 and text[:1].isupper() and place_score(text) >= 0.3 and not places:
+        elif (
+            len(words) <= 3
+            and text[:1].isupper()
+            and place_score(text) >= 0.3
+            and (not places or re.search(r"\d{4,5}$", places[-1][1]))
+        ):
             places.append((0.3, text))
         else:
             found.rest.append(text)
@@ -350,12 +365,12 @@ def _take_url(basics: Basics, text: str) -> None:
         basics.url = with_scheme(text)
 
 
-def _linked(part: Segment | None, text: str, document: Document) -> str:
+def _linked(part: Segment | None, text: str, begin: int, document: Document) -> str:
     """The URI that the PDF links a piece of text to."""
     if part is None:
         return ""
     share = max(1, len(part.text))
-    begin = max(0, part.text.find(text))
+    begin = max(0, part.text.find(text, begin))
     middle = part.x0 + (part.x1 - part.x0) * (begin + len(text) / 2) / share
     for link in document.links:
         if (
@@ -387,6 +402,7 @@ def _location(texts: list[str]) -> Location | None:
         return None
     place = Location()
     streets: list[str] = []
+    texts = [re.sub(r"\s*\(([A-Z]{2})\)$", r", \1", text) for text in texts]
     parts = [part.strip() for text in texts[:4] for part in re.split(r",|\s+[–—-]{1,2}\s+", text) if part.strip()]
     for part in list(parts):
         if code := country_of(part):

@@ -10,9 +10,12 @@ import msgspec
 from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.dates import Period, is_open, is_rest, periods, without
 from annul.jobs.import_pdf.offline.sections import style_of
-from annul.jobs.import_pdf.offline.words import LANGUAGES, has, place_score
+from annul.jobs.import_pdf.offline.words import DEGREE, LANGUAGES, begins, has, place_score
 
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
+
+
+_TAIL = re.compile(r"\s+(?:in|of|en|at|chez|bei|im|à|@)$", re.IGNORECASE)  # what joins a run to the next
 
 
 class Piece(msgspec.Struct):
@@ -63,7 +66,10 @@ def ungrid(lines: list[Line]) -> list[Line]:
     labels = [line.parts[0].text for line in wide]
     if len(columns) == 2 and (
         sum("," in part.text for part in right) >= 0.5 * len(right) > 2 * sum("," in text for text in labels)
-        or (all(has(LANGUAGES, text) for text in labels) and not any(has(LANGUAGES, part.text) for part in right))
+        or (
+            sum(has(LANGUAGES, text) for text in labels) > 0.5 * len(labels)
+            and not any(has(LANGUAGES, part.text) for part in right)
+        )
     ):
         return lines
     heads = {(line.parts[0].head, line.parts[0].head_bold) for line in wide}
@@ -177,6 +183,8 @@ def _is_body(line: Line) -> bool:
     words = text.split()
     if line.bold and len(words) < 14:
         return False  # titles are bold; what is said under them is not
+    if len(words) < 9 and begins(DEGREE, text):
+        return False
     small = sum(word[:1].islower() for word in words)
     return (
         (len(words) >= 9 and small > 0.4 * len(words))
@@ -196,7 +204,11 @@ def _starts(lines: list[Line]) -> list[int]:
         return _starts_by_style(lines)
     first = next((index for index, line in enumerate(lines) if not line.bullet), 0)
     style = style_of(lines[first])[:3]  # capitals or not: an employer may be called NASA
-    same = [index for index, line in enumerate(lines) if style_of(line)[:3] == style and not _is_body(line)]
+    same = [
+        index
+        for index, line in enumerate(lines)
+        if style_of(line)[:3] == style and not _is_body(line) and not _hangs(lines, index)
+    ]
     # In the style of the first line, one for each date: these begin the entries.
     apart = [index for place, index in enumerate(same) if place == 0 or not _adjacent(same[place - 1], index, anchors)]
     if abs(len(apart) - len(anchors)) <= max(0, len(anchors) // 5) and _interleaved(apart, anchors, len(lines)):
@@ -214,6 +226,14 @@ def _starts(lines: list[Line]) -> list[int]:
         floor = anchor + 1
     starts[0] = 0
     return starts
+
+
+def _hangs(lines: list[Line], index: int) -> bool:
+    """The line runs on from a list item above it."""
+    for above in range(index - 1, max(-1, index - 6), -1):
+        if lines[above].bullet:
+            return abs(lines[index].x0 - lines[above].x0) < 2.5
+    return False
 
 
 def _anchors(line: Line) -> bool:
@@ -372,7 +392,7 @@ def _pieces(part: Segment, text: str, row: int) -> list[Piece]:
                 continue
             # The first boundary may be a bare space; later ones need a mark of their own.
             if re.match(r"\s*[,|·•–—:(@]|\s+-\s" if not first else r"\s*[,|·•–—:(@-]|\s", rest):
-                out.append(Piece(run, row, part, first=True))
+                out.append(Piece(_TAIL.sub("", run), row, part, first=True))
                 chunk = rest.strip(" ,|·•–—-:")
                 first = False
         chunk = chunk.strip(" ,|·•–—-:")

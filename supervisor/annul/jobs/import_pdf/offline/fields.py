@@ -271,6 +271,8 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
         if has(who, inside) or (has(what, match[1]) and not has(what, inside) and not has(who, match[1])):
             return [match[1], inside], place
     for pattern in (r"\s*\|\s*", r"\s+[–—-]\s+", r"\s*·\s*", r"\s*:\s+", _AT.pattern, r",\s+", r"\s+/\s+"):
+        if pattern == _AT.pattern and what is DEGREE:
+            continue  # "Grado en Física": it joins the degree and its subject
         parts = [part.strip() for part in re.split(pattern, text, flags=re.IGNORECASE) if part.strip()]
         if len(parts) < 2:
             continue
@@ -289,7 +291,7 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
             kinds = [(matched(what, part), matched(who, part)) for part in parts]
             joined: list[str] = [parts[0]]
             for part, kind, before in zip(parts[1:], kinds[1:], kinds, strict=False):
-                alike = (kind[0] > kind[1]) == (before[0] > before[1])
+                alike = (kind[0] > kind[1]) == (before[0] > before[1]) or (what is DEGREE and kind == (0, 0))
                 if alike and len(parts) - len(joined) > 1:
                     joined[-1] = f"{joined[-1]}, {part}"
                 else:

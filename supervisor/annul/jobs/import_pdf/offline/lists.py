@@ -7,7 +7,7 @@ import re
 from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline.dates import Period, periods, without
 from annul.jobs.import_pdf.offline.entries import paragraph, ungrid
-from annul.jobs.import_pdf.offline.links import URL, with_scheme
+from annul.jobs.import_pdf.offline.links import EMAIL, URL, with_scheme
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import FLUENCY, LANGUAGES, LEVEL, has, place_score
 from annul.jobs.import_pdf.resume import Award, Certificate, Interest, Language, Publication, Reference, Skill
@@ -19,7 +19,8 @@ _DASH = re.compile(r"\s+[–—-]\s+|\s*\|\s*|,\s+|\s{3,}")
 
 def items(text: str) -> list[str]:
     """A list written in a line, as its items."""
-    return [item for part in _ITEMS.split(text) if (item := part.strip(" .•·-–—")) and any(c.isalnum() for c in item)]
+    found = [part.strip(" .•·-–—") for part in _ITEMS.split(text)]
+    return [item for item in found if any(char.isalnum() for char in item) and not EMAIL.fullmatch(item)]
 
 
 def _wrapped(lines: list[Line]) -> list[tuple[Line, str]]:
@@ -30,7 +31,7 @@ def _wrapped(lines: list[Line]) -> list[tuple[Line, str]]:
         if out and not line.bullet:
             above, before = out[-1]
             indented = line.x0 > above.parts[-1].x0 - 3 and len(above.parts) > 1 and len(line.parts) == 1
-            hung = above.bullet and abs(line.x0 - above.x0) < 2.5
+            hung = above.bullet and abs(line.x0 - above.x0) < 2.5 and line.bold == above.bold
             if before.endswith((",", "-", "&", "/")) or hung or indented or (text[:1].islower() and "," in before):
                 joined = before[:-1] + text if before.endswith("-") else f"{before} {text}"
                 out[-1] = above, joined
@@ -86,7 +87,13 @@ def _titles(lines: list[Line]) -> set[int]:
     styles = [style_of(line) for line in lines]
     for index, line in enumerate(lines[:-1]):
         below = lines[index + 1]
-        if line.bullet or len(line.text) > 40 or "," in line.text or LEVEL.fullmatch(_flat(line.text)):
+        if (
+            line.bullet
+            or len(line.parts) > 1
+            or len(line.text) > 40
+            or "," in line.text
+            or LEVEL.fullmatch(_flat(line.text))
+        ):
             continue
         if LEVEL.fullmatch(_flat(below.text)) or (
             styles[index] != styles[index + 1]

@@ -146,6 +146,15 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
                 good.discard(style)
     else:
         good = set(by_style)
+        # Nothing but room tells these headings: what has much less of it above heads nothing.
+        least = min(
+            (lines[index].gap for index in known if _strong(known[index]) and lines[index].gap > 0), default=0.0
+        )
+        before = ""
+        for index, field in sorted(known.items()):
+            if field == before and 0 < lines[index].gap < 0.85 * least:
+                del known[index]  # a group of the section above: "Tools" among the skills
+            before = field
     heads = {
         index: (field, lines[index].parts[0].text) for index, field in known.items() if style_of(lines[index]) in good
     }

@@ -78,7 +78,7 @@ DEGREE = _pattern(
     graduate|graduated|postgraduate|exchange|semester abroad|high school diploma|a-levels|a levels|gcse|ged|
     licence|licence professionnelle|maitrise|master|mastere|these|diplome*|dut|but|bts|deug|dea|dess|bac|
     baccalaureat|bac+*|cap|bep|brevet|cpge|classe* prepa*|prepa|prepas|ingenieur|titre professionnel|agregation|
-    capes|hdr|habilitation|magistere|deust|des|du|diplom|diplom-*|staatsexamen|magister|abitur|ausbildung*|
+    capes|hdr|habilitation|magistere|deust|diplom|diplom-*|staatsexamen|magister|abitur|ausbildung*|
     promotion|fachabitur|mittlere reife|matura|matur|lehre|weiterbildung|fachhochschulreife|kaufmann|kauffrau|
     grado*|licenciatura|licenciad*|ingenieria|ingeniero|ingeniera|doctorado|diplomatura|bachillerato|tecnico*|
     laurea|laurea magistrale|dottorato|diploma di*|maturita|bacharel*|mestrado|doutorado|studies|studium|
@@ -144,6 +144,11 @@ _PLACE_WORD = re.compile(r"^[^\W\d_][\w'’.\- ]{1,40}$")
 _POSTAL = re.compile(r"(?<!\d)(?:[A-Z]{1,2}-?)?\d{4,5}(?!\d)")
 
 
+def begins(pattern: re.Pattern[str], text: str) -> bool:
+    """The text begins with one of the words."""
+    return pattern.match(_low(text)) is not None
+
+
 def has(pattern: re.Pattern[str], text: str) -> bool:
     """The text has one of the words."""
     return pattern.search(_low(text)) is not None
@@ -163,13 +168,15 @@ def _low(text: str) -> str:
 
 def country_of(text: str) -> str:
     """The ISO code of a country's name; "" if it is none."""
+    if len(text) == 2 and text.isupper() and text in COUNTRIES.values() and not _STATE.match(text):
+        return text
     low = _low(text).strip(" .")
     return COUNTRIES.get(low) or COUNTRIES.get(plain(text), "")
 
 
 def place_score(text: str) -> float:
     """How much a text looks like a place: 1.0 surely, 0.0 not at all."""
-    text = text.strip(" .,()")
+    text = re.sub(r"\s*\(([A-Z]{2})\)$", r", \1", text.strip()).strip(" .,()")
     if not text or len(text) > 60 or len(text.split()) > 8:
         return 0.0
     if _REMOTE.match(_low(text)):
