@@ -282,3 +282,21 @@ def test_dates_of_the_result_are_the_schemas() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"work": [{"startDate": "Mar 2020"}]}', type=Resume)
     assert msgspec.json.decode(b'{"work": [{"startDate": "2020-03"}]}', type=Resume).work[0].start_date == "2020-03"
+
+
+def test_a_cv_in_another_script_is_not_refused() -> None:
+    """Where the headings cannot be known, nothing is said about it being a CV or not."""
+    sheet = Sheet()
+    for _ in range(30):
+        sheet.put("在那家公司工作了三年负责软件开发和测试的全部流程以及客户支持")
+    assert extract(sheet.document(), progress=lambda _f, _s: None).cv.basics.email == ""
+
+
+def test_text_beside_a_place_for_the_date_is_not_a_column() -> None:
+    """Dates in the right margin do not make a column of their own, whatever their number."""
+    sheet = Sheet().put("Experience", bold=True, size=13)
+    for index in range(12):
+        sheet.put(f"Engineer number {index}", bold=True).beside(f"20{index + 10} – 20{index + 11}", x=470)
+        sheet.put(f"Company number {index} Ltd")
+    work = extract(sheet.document(), progress=lambda _f, _s: None).cv.work
+    assert [post.start_date for post in work] == [f"20{index + 10}" for index in range(12)]

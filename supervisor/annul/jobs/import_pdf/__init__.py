@@ -61,6 +61,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
         "annul.jobs.import_pdf.offline",
         "annul.jobs.import_pdf.openai_engine",
         "annul.jobs.import_pdf.openai_preload",
+        "annul.jobs.import_pdf.openai_preload",
     ),
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,

@@ -52,10 +52,13 @@ def contacts(document: Document, sections: list[Section]) -> Found:
     top = [section for section in sections if section.field in ("top", "contact")]
     if foot := _contact_rows([section for section in sections if section not in top]):
         top.append(Section("contact", "", foot))
-    head = [line for section in top if section.field == "top" for line in section.lines if line.page == 1]
+    page = min((line.page for section in sections for line in section.lines), default=1)  # the first with text
+    head = [line for section in top if section.field == "top" for line in section.lines if line.page == page]
     basics = Basics()
     found = Found(basics=basics)
-    name_parts = _name(head or [line for section in sections for line in section.lines[:6] if line.page == 1], document)
+    name_parts = _name(
+        head or [line for section in sections for line in section.lines[:6] if line.page == page], document
+    )
     used = {id(part) for part in name_parts}
     rest_of_name = _set_name(basics, name_parts)
     if not basics.name:
@@ -372,9 +375,10 @@ def _linked(part: Segment | None, text: str, begin: int, document: Document) -> 
     share = max(1, len(part.text))
     begin = max(0, part.text.find(text, begin))
     middle = part.x0 + (part.x1 - part.x0) * (begin + len(text) / 2) / share
+    page = next((page.number for page in document.pages if page.text), 1)
     for link in document.links:
         if (
-            link.page == 1
+            link.page == page
             and link.x0 - 2 <= middle <= link.x1 + 2
             and min(link.y0, link.y1) - 3 <= part.y + 2 <= max(link.y0, link.y1) + 3
         ):

@@ -17,9 +17,14 @@ _TITLE = re.compile(r"\b(?:curriculum\s+vit|r[ée]sum[ée]\b|lebenslauf|hoja de 
 def against(document: Document, sections: list[Section]) -> str:
     """Why the document is no CV, as a sentence; "" where it may be one."""
     text = document.text
-    if sum(char.isalpha() for char in text) < ENOUGH:
+    letters = [char for char in text if char.isalpha()]
+    # The headings of other scripts are not known here: such a CV is read as well as it can be.
+    if len(letters) < ENOUGH or sum(char < "\u0250" for char in letters) < 0.7 * len(letters):
         return ""
-    if any(section.field in _OF_CVS for section in sections) or _TITLE.search(text[:2000]):
+    fields = {section.field for section in sections if section.lines} & _OF_CVS
+    if fields & {"work", "education"} or len(fields) > 1 or _TITLE.search(text[:2000]):
+        return ""
+    if fields and len(document.pages) < 5:
         return ""
     lines = [line for section in sections for line in section.lines]
     spans = sum(any(not period.single for period in periods(line.text)) for line in lines if len(line.text) < 120)

@@ -6,7 +6,7 @@ import re
 
 from annul.jobs.import_pdf.resume import Profile
 
-EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", re.UNICODE)
+EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}", re.UNICODE)
 _TLD = (
     "com|org|net|edu|io|dev|me|fr|de|es|it|eu|uk|ch|at|be|nl|pt|br|ca|us|co|info|biz|tech|ai|app|xyz|cn|jp|kr|in|"
     "pl|se|no|dk|fi|cz|ru|site|online|page|blog|inc|design|gov|tv|ly|sh|gg|example|academy|studio|works|name|pro"
