@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 
 from annul.jobs.import_pdf.document import Item
 from annul.jobs.import_pdf.headings import field_of
@@ -73,9 +74,10 @@ def _gutter(inside: list[Segment]) -> tuple[float, float, float] | None:
     best_score = 0.0
     ordered = sorted(inside, key=lambda segment: -segment.y)
     last = min(segment.x0 for segment in inside)
-    for start in sorted({round(segment.x0) for segment in inside}):
-        if start - last < 4:
-            continue  # the same column's edge
+    starts = Counter(round(segment.x0) for segment in inside)
+    for start in sorted(starts):
+        if start - last < 4 and starts[start] < 3:
+            continue  # about the same edge; few begin just here
         last = start
         x = start - NARROWEST / 2
         for top, bottom, band in _bands(ordered, x):

@@ -383,7 +383,7 @@ def _pieces(part: Segment, text: str, row: int) -> list[Piece]:
     """A segment of a head, in two where its beginning is in a font of its own."""
     out: list[Piece] = []
     runs = [bare for run in part.runs if len(bare := run.strip(" ,|·•–—-:(@")) > 1]
-    for whole in re.split(r"\s{3,}", text):
+    for whole in re.split(r"\s{3,}|\s+[|•·]\s+", text):
         chunk = whole
         first = True
         for run in runs:

@@ -15,6 +15,7 @@ from annul.jobs.import_pdf.offline.words import COMPANY, DEGREE, POSITION, SCHOO
 from annul.jobs.import_pdf.resume import Education, Project, Volunteer, Work
 
 _AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_DASHED = re.compile(r"\s+[—–]\s+")
 _LEADING_AT = re.compile(r"^(?:at|@|chez|bei|presso)\s+|^@", re.IGNORECASE)
 _IN = re.compile(
     r"\s+(?:in|en|of|de|im|für|fur|sur|spécialité|specialite|mention|option|major(?:ing)? in|di)\s+|"
@@ -203,6 +204,12 @@ def _heads(entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]) ->
     for entry in entries:
         texts = [_LEADING_AT.sub("", piece.text).strip(" ,") for piece in entry.head]
         heads.append([text for text in texts if text and not (URL.fullmatch(text) and len(texts) > 2)])
+    dashed = sum(any(_DASHED.search(text) for text in texts) for texts in heads)
+    if dashed >= 0.6 * len(heads):  # "Post — Employer": the section's way of setting them apart
+        heads = [
+            [part for text in texts for part in _DASHED.split(text) if part] if len(texts) < 3 else texts
+            for texts in heads
+        ]
     towns = [_town(texts, what, who) for texts in heads]
     cut = sum(town is not None for town in towns) >= 0.55 * max(1, sum(bool(texts) for texts in heads))
     votes: Counter[int] = Counter()
