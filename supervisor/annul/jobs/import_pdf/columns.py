@@ -116,7 +116,10 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     if any(count >= 2 and count > 0.5 * len(side) for count, side in zip(heads, (left, right), strict=True)):
         return 0.0  # headings hung in the margin
     aligned = max(_aligned(left, right), _aligned(right, left))
-    size = float(len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1)
+    # Dates on the far side of the gutter that have their line on this one: it is not the gutter between columns.
+    astray = [segment for segment in right if DATE.search(segment.text) and len(segment.text) < 40]
+    astray_share = _aligned(astray, left) * len(astray) / len(right) if astray else 0.0
+    size = float(len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1) * (1.0 - astray_share)
     if all(heads):
         return size * 2 if aligned < (0.95 if min(heads) > 1 else 0.6) else 0.0
     dates = max(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
+from annul.jobs.import_pdf.offline.dates import flat
 from annul.jobs.import_pdf.offline.entries import Entry, paragraph
 from annul.jobs.import_pdf.offline.links import URL, with_scheme
 from annul.jobs.import_pdf.offline.words import COMPANY, DEGREE, POSITION, SCHOOL, has, matched, place_score
@@ -186,6 +187,10 @@ def degree_parts(text: str) -> tuple[str, str]:
         return left, right
     if best:
         return best
+    if (match := DEGREE.match(flat(text))) and " " in match[0] and match.end() < len(text):
+        return text[: match.end()], text[match.end() :].strip(" ,")
+    if match and match.end() == len(text):
+        return text, ""  # "Licence professionnelle"
     words = text.split()
     for count in range(min(4, len(words) - 1), 0, -1):  # "M.Sc. Digital Media"
         left, right = " ".join(words[:count]), " ".join(words[count:])

@@ -59,7 +59,11 @@ def skills(lines: list[Line]) -> list[Skill]:
             out.append(Skill(name=part.text, keywords=items(text[len(part.text) :])))
             group = None
         elif (
-            lead and part.text.startswith(lead) and len(part.text) > len(lead) + 3 and len(lead) < 40 and part.head_bold
+            lead
+            and part.text.startswith(lead)
+            and len(part.text) > len(lead) + 3
+            and len(lead) < 40
+            and (part.head_bold or ("," in text[len(lead) :] and "," not in lead))
         ):
             out.append(Skill(name=lead, keywords=items(text[len(lead) :].strip(" :–—-"))))
             group = None
