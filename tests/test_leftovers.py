@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from harness import PREFIX, processes_with, wait_until
-
 from annul.tree import find_cgroup
+from harness import PREFIX, processes_with, wait_until
 
 SHM_BEFORE = set(Path("/dev/shm").iterdir())
 
