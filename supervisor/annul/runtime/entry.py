@@ -113,7 +113,8 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
             finally:
                 signals.disarm()
         except JobError as error:
-            logging.getLogger("annul.job").error("failed (%s): %s", error.code, error.message)
+            # Foreseen: its words say enough, a traceback would only hide them.
+            logging.getLogger("annul.job").error("failed (%s): %s", error.code, error.message)  # noqa: TRY400
             return Outcome(
                 verdict=Verdict.FAILED,
                 error=ErrorInfo(code=error.code, message=error.message),
