@@ -8,13 +8,15 @@ import unicodedata
 import msgspec
 
 from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import field_of, plain
+from annul.jobs.import_pdf.headings import plain
 from annul.jobs.import_pdf.lines import Line, Segment
+from annul.jobs.import_pdf.offline.address import STREET, ZIP, location_of
 from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.links import EMAIL, URL, network_of, profile_of, with_scheme
+from annul.jobs.import_pdf.offline.names import TITLES, cased, name_parts_of, set_name
 from annul.jobs.import_pdf.offline.sections import Section
-from annul.jobs.import_pdf.offline.words import POSITION, country_of, has, place_score
-from annul.jobs.import_pdf.resume import Basics, Location, Profile
+from annul.jobs.import_pdf.offline.words import POSITION, has, place_score
+from annul.jobs.import_pdf.resume import Basics, Profile
 
 _PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])(?!\s*[X*]{2})")
 _SEPARATORS = re.compile(r"\s{3,}|\s*[|•·▪●■◦∙⋅◇♦*]\s*|\s+[–—-]\s+|\s+/\s+")
@@ -24,15 +26,6 @@ _LABELS = re.compile(
     r"ville|city|skype|fax|t|m|e|p|a|w|mailto|nom|name)\s*:\s*|^(?:tel|tél|mob|fax)\.:?\s*",
     re.IGNORECASE,
 )
-_TITLES = re.compile(
-    r"\b(?:curriculum\s+vit(?:ae|æ)|r[eé]sum[eé]|cv|lebenslauf|hoja de vida|bewerbung)\b", re.IGNORECASE
-)
-_STREET = re.compile(
-    r"\b(?:rue|avenue|av\.|boulevard|bd|place|chemin|allee|impasse|quai|street|st\.|road|rd\.?|ave\.?|lane|drive|"
-    r"court|square|apt|suite|calle|plaza|via|piazza|county)\b|(?:strasse|straße|str\.|weg|platz|gasse)\b",
-    re.IGNORECASE,
-)
-_ZIP = re.compile(r"(?<![\w-])(?:([A-Z]{1,2})-)?(\d{5}(?:-\d{4})?|\d{4})(?!\w)")
 _PERSONAL = re.compile(
     r"^(?:born|ne[e]? le|date of birth|geboren|nationalit|nationality|permis|driving|age|\d\d ans)", re.IGNORECASE
 )
@@ -56,11 +49,11 @@ def contacts(document: Document, sections: list[Section]) -> Found:
     head = [line for section in top if section.field == "top" for line in section.lines if line.page == page]
     basics = Basics()
     found = Found(basics=basics)
-    name_parts = _name(
+    name_parts = name_parts_of(
         head or [line for section in sections for line in section.lines[:6] if line.page == page], document
     )
     used = {id(part) for part in name_parts}
-    rest_of_name = _set_name(basics, name_parts)
+    rest_of_name = set_name(basics, name_parts)
     if not basics.name:
         found.unsure.append("No line looks like a name.")
 
@@ -147,94 +140,6 @@ def _is_prose(around: list[Line], index: int) -> bool:
     )
 
 
-def _name(head: list[Line], document: Document) -> list[Segment]:
-    """The segments of the name: the largest print that could be one."""
-    best: list[Segment] = []
-    best_score = 0.0
-    flat = [(index, part) for index, line in enumerate(head[:25]) for part in line.parts]
-    sizes = [part.size for _, part in flat] or [10.0]
-    top = max(sizes)
-    local = plain(match[0].partition("@")[0]) if (match := EMAIL.search(document.text)) else ""
-    author = plain(document.meta.get("Author", "") + " " + document.meta.get("Title", ""))
-    for index, part in flat:
-        text = _bare(part.text)
-        words = text.split()
-        if not _could_be_name(text) or not words:
-            continue
-        score = 2.0 * part.size / top + (0.5 if 2 <= len(words) <= 4 else -0.3) - 0.08 * index
-        score += 0.4 if plain(text) and plain(text) in author else 0.0
-        score += 0.5 * min(2, sum(len(word) > 2 and word in local for word in plain(text).split()))
-        score -= 1.2 if has(POSITION, text) else 0.0
-        score -= 1.0 if field_of(text) else 0.0
-        score -= 0.8 if place_score(text) > 0.8 else 0.0
-        score += 0.1 if part.bold else 0.0
-        if score > best_score:
-            best, best_score = [part], score
-    if best:  # a first name and a family name on lines, or in weights, of their own
-        first = best[0]
-        for _, part in flat:
-            near = abs(part.y - first.y) < 1.8 * first.size and abs(part.size - first.size) < 0.12 * first.size
-            bare = _bare(part.text)
-            same = (
-                abs(part.x0 - first.x0) < 4
-                or abs(part.y - first.y) < 1
-                or abs((part.x0 + part.x1) - (first.x0 + first.x1)) < 20
-            )
-            if (
-                part is not first
-                and near
-                and same
-                and _could_be_name(bare)
-                and not has(POSITION, bare)
-                and part.size > 13
-            ):
-                if len(bare.split()) + len(first.text.split()) <= 5 and plain(bare) != plain(first.text):
-                    best.append(part)
-                break
-        best.sort(key=lambda part: (-round(part.y), part.x0))
-    return best
-
-
-def _bare(text: str) -> str:
-    """A line without "Curriculum vitae" and what follows a separator."""
-    text = re.split(r"\s*[|·•,]\s*|\s+[–—-]\s+|\s{3,}", text)[0]
-    return _TITLES.sub("", text).strip(" -–—:,|")
-
-
-def _could_be_name(text: str) -> bool:
-    words = text.split()
-    if not 1 <= len(words) <= 6 or len(text) > 50 or len(text) < 3:
-        return False
-    if any(char.isdigit() or char in "@/\\_=+#:!?;" for char in text):
-        return False
-    letters = [char for char in text if char.isalpha()]
-    if len(letters) < 0.75 * len(text.replace(" ", "")):
-        return False
-    capital = sum(word[:1].isupper() or not word[:1].isascii() or not word[:1].isalpha() for word in words)
-    return (capital >= 0.6 * len(words) and not text.endswith(".")) or (len(words) >= 2 and text.isupper())
-
-
-def _set_name(basics: Basics, parts: list[Segment]) -> list[str]:
-    """Set the name; give what else stood in its line."""
-    rest: list[str] = []
-    names: list[str] = []
-    for part in parts:
-        pieces = re.split(r"\s*[|·•]\s*|\s+[–—-]\s+|,\s+|\s{3,}", part.text)
-        names.append(_TITLES.sub("", pieces[0]).strip(" -–—:,|"))
-        rest += [piece for piece in pieces[1:] if not _TITLES.fullmatch(piece.strip())]
-    name = " ".join(" ".join(names).split())
-    basics.name = _cased(name)
-    return [piece for piece in rest if piece.strip()]
-
-
-def _cased(name: str) -> str:
-    """Capitals only: written as names are."""
-    letters = [char for char in name if char.isalpha()]
-    if len(letters) < 3 or sum(char.isupper() for char in letters) < 0.8 * len(letters):
-        return name
-    return re.sub(r"[^\W\d_]+", lambda match: match[0].capitalize() if len(match[0]) > 1 else match[0], name)
-
-
 def _fill(
     basics: Basics,
     pieces: list[tuple[str, Segment | None, int]],
@@ -253,7 +158,7 @@ def _fill(
         text = whole
         tag = plain(match[0]) if (match := _LABELS.match(text)) else ""
         text = _LABELS.sub("", text).strip()
-        if not text or plain(text) == name or _TITLES.fullmatch(text) or _PERSONAL.match(plain(text)):
+        if not text or plain(text) == name or TITLES.fullmatch(text) or _PERSONAL.match(plain(text)):
             if text and plain(text) != name:
                 found.rest.append(whole)
             continue
@@ -289,7 +194,7 @@ def _fill(
         if re.fullmatch(r"@[\w.]{2,30}", text):
             users.append((text, part))
             continue
-        score = max(place_score(text), 0.95 if _STREET.search(text) and (_ZIP.search(text) or len(text) < 40) else 0.0)
+        score = max(place_score(text), 0.95 if STREET.search(text) and (ZIP.search(text) or len(text) < 40) else 0.0)
         score = max(score, 0.9 if re.match(r"^(?:[A-Z]{1,2}-)?\d{4,5}\s+[^\W\d]", text) else 0.0)
         if score >= 0.4 and not has(POSITION, text):
             places.append((score, text))
@@ -302,7 +207,7 @@ def _fill(
     found.rest += [phone for phone in phones if phone != basics.phone]
     for text, _ in users:
         basics.profiles.append(Profile(network="Twitter", username=text))
-    basics.location = _location([text for _, text in places])
+    basics.location = location_of([text for _, text in places])
     _dedupe(basics)
 
 
@@ -354,7 +259,7 @@ def _labels(
         best = max(labels, key=lambda label: label[0])
         siblings = [text for score, text in labels if score >= best[0] - 0.3]
         index = siblings.index(best[1])
-        basics.label = _cased(siblings[index]) if siblings[index].isupper() else siblings[index]
+        basics.label = cased(siblings[index]) if siblings[index].isupper() else siblings[index]
         if len(siblings) > 1 and len(" · ".join(siblings)) < 60 and len(name_parts) > 0:
             basics.label = " · ".join(siblings)
             siblings = []
@@ -398,45 +303,6 @@ def _best_phone(phones: list[str]) -> str:
             except phonenumbers.NumberParseException:
                 continue
     return phones[0] if phones else ""
-
-
-def _location(texts: list[str]) -> Location | None:
-    """An address out of the pieces that look like places."""
-    if not texts:
-        return None
-    place = Location()
-    streets: list[str] = []
-    texts = [re.sub(r"\s*\(([A-Z]{2})\)$", r", \1", text) for text in texts]
-    parts = [part.strip() for text in texts[:4] for part in re.split(r",|\s+[–—-]{1,2}\s+", text) if part.strip()]
-    for part in list(parts):
-        if code := country_of(part):
-            place.country_code = place.country_code or code
-            parts.remove(part)
-    names: list[str] = []
-    for part in parts:
-        left = part
-        if _STREET.search(part) and not re.match(r"^\d{5}\s", part):
-            streets.append(part)
-            continue
-        if (match := _ZIP.search(part)) and not place.postal_code:
-            place.postal_code = match[2]
-            left = (part[: match.start()] + part[match.end() :]).strip(" -")
-        if re.fullmatch(r"[A-Z]{2,3}", left) and names:
-            place.region = left
-        elif left and not any(char.isdigit() for char in left):
-            names.append(left)
-        elif left:
-            streets.append(left)
-    if names:
-        # "Mapo-gu, Seoul" before a country: the city is the larger; "Springfield, Illinois": the first.
-        if place.country_code and len(names) == 2 and not place.postal_code and not streets:
-            place.city = names[1] if "-" in names[0] else names[0]
-            place.address, place.region = (names[0], "") if "-" in names[0] else ("", names[1])
-        else:
-            place.city = names[0]
-            place.region = place.region or (names[1] if len(names) > 1 else "")
-    place.address = place.address or ", ".join(streets)
-    return place if place != Location() else None
 
 
 def _dedupe(basics: Basics) -> None:

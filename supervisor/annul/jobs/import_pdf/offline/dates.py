@@ -167,6 +167,12 @@ def is_rest(text: str) -> bool:
     return bool(match) and match is not None and match.end() == len(low)
 
 
+def fills(text: str) -> bool:
+    """The text is a date or a period and little else."""
+    found = periods(text)
+    return bool(found) and sum(period.stop - period.begin for period in found) > 0.6 * len(text.strip())
+
+
 def without(text: str, period: Period) -> str:
     """The text with the period, and what set it off, taken out."""
     left = text[: period.begin].rstrip(" ,;:|·•–—-(\u2003")

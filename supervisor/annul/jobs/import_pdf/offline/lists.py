@@ -6,7 +6,8 @@ import re
 
 from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline.dates import Period, periods, without
-from annul.jobs.import_pdf.offline.entries import paragraph, ungrid
+from annul.jobs.import_pdf.offline.entries import paragraph
+from annul.jobs.import_pdf.offline.grid import ungrid
 from annul.jobs.import_pdf.offline.links import EMAIL, URL, with_scheme
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import FLUENCY, LANGUAGES, LEVEL, has, place_score
