@@ -76,7 +76,7 @@ class DaemonProcess:
             ready.settimeout(TIMEOUT_S)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "annul", *self.arguments()],
-                env={**os.environ, "PYTHONPATH": str(TESTS), **self.env, "NOTIFY_SOCKET": str(path)},
+                env={**os.environ, "PYTHONPATH": self._path(), **self.env, "NOTIFY_SOCKET": str(path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -85,6 +85,11 @@ class DaemonProcess:
                 assert ready.recv(64) == b"READY=1", self.said()
             except TimeoutError:
                 pytest.fail(f"the daemon did not get ready:\n{self.said()}")
+
+    @staticmethod
+    def _path() -> str:
+        """Where the menagerie is, before whatever this run of the tests was told."""
+        return os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
     def arguments(self) -> list[str]:
         return ["--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir), *self.options]
