@@ -103,8 +103,8 @@ _WORDS = {
         invited talks|conferences|teaching|courses|coursework|relevant coursework|training|trainings|
         professional development|professional memberships|program committees|committees|affiliations|additional|
         extracurricular|master thesis|thesis|masters thesis|phd thesis|dissertation|research|academic service|
-        exhibitions|media|press|hobbies and miscellaneous|a day of my life|day of my life|philosophy|
-        my life philosophy|life philosophy|quote|military service|supervision|mentoring|divers|autres|autre|
+        exhibitions|media|press|hobbies and miscellaneous|philosophy|
+        quote|military service|supervision|mentoring|divers|autres|autre|
         informations complementaires|conferences et communications|formation continue|formations complementaires|
         these|memoire|enseignement|enseignements|sonstiges|weiterbildung|weiterbildungen|fortbildungen|
         verschiedenes|weitere|abschlussarbeit|vortrage|otros|otros datos|cursos|informacion adicional|

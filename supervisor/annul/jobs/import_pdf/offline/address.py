@@ -9,7 +9,7 @@ from annul.jobs.import_pdf.resume import Location
 
 STREET = re.compile(
     r"\b(?:rue|avenue|av\.|boulevard|bd|place|chemin|allee|impasse|quai|street|st\.|road|rd\.?|ave\.?|lane|drive|"
-    r"court|square|apt|suite|calle|plaza|via|piazza|county)\b|(?:strasse|straße|str\.|weg|platz|gasse)\b",
+    r"court|square|apt|suite|calle|plaza|via|piazza)\b|(?:strasse|straße|str\.|weg|platz|gasse)\b",
     re.IGNORECASE,
 )
 ZIP = re.compile(r"(?<![\w-])(?:([A-Z]{1,2})-)?(\d{5}(?:-\d{4})?|\d{4})(?!\w)")

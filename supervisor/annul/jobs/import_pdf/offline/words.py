@@ -38,7 +38,7 @@ POSITION = _pattern(
     principal|freelance*|contractor|secretary|clerk|cashier|waiter|waitress|driver|cook|librarian|receptionist|
     recruiter|buyer|planner|strategist|producer|artist|photographer|qa|sre|devops|mentor|volunteer|member|
     organizer|ambassador|chair|treasurer|staff|operator|mechanic|electrician|plumber|welder|full-stack|fullstack|
-    frontend|backend|front-end|back-end|software development|simulation training|ingenieur*|developpeu*|chef de*|
+    frontend|backend|front-end|back-end|ingenieur*|developpeu*|chef de*|
     cheffe de*|responsable*|directeur*|directrice*|charge de*|chargee de*|stagiaire*|stage|alternant*|alternance|
     apprenti*|technicien*|enseignant*|professeur*|chercheu*|doctorant*|attache*|comptable*|vendeu*|conseiller*|
     conseillere*|infirmier*|infirmiere*|medecin|conducteur*|conductrice*|gestionnaire*|adjoint*|animateur*|
@@ -60,7 +60,7 @@ COMPANY = _pattern(
     stiftung|technologies|technology|solutions|systems|software|services|consulting|partners|holdings|industries|
     studio|studios|media|research|cnrs|inria|inserm|self-employed|self employed|independant|selbststandig|city of|
     department|mairie|association|council|society|club|stadt|centre|center|works|werke|robotics|networks|energy|
-    pharma|motors|airlines|press|restaurant|hotel|consortium|command|tools|organization|organisation"""
+    pharma|motors|airlines|press|restaurant|hotel|consortium|organization|organisation"""
 )
 SCHOOL = _pattern(
     """university|universit*|universidad*|universita|universidade|uni|college|school|institute|institut|instituto|
@@ -68,8 +68,8 @@ SCHOOL = _pattern(
     faculty|faculte|fakultat|ecole|lycee|iut|iae|insa|ensa*|ens|ensi*|esiee|epita|epitech|hec|essec|escp|emlyon|
     supelec|centrale*|mines|ponts|sciences po|sorbonne|upmc|campus|cfa|cnam|greta|ifsi|conservatoire|hochschule*|
     fachhochschule*|gymnasium|realschule|berufsschule|schule|*schule|oberstufe|lyceum|liceo|colegio|escuela|mit|
-    eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|postech|caltech|eth zurich|tu|udacity|coursera|bootcamp|
-    openclassrooms|le wagon|ecole 42|high school|kolleg|agh|uned"""
+    eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|caltech|eth zurich|tu|udacity|coursera|bootcamp|
+    openclassrooms|le wagon|ecole 42|high school|kolleg|uned"""
 )
 DEGREE = _pattern(
     """bachelor*|master*|ph.d.|ph.d|phd|ph. d.|doctor|doctorate|doctoral|doctorat|b.s.|b.s|bs|bsc|b.sc.|b.sc|ba|b.a.|
