@@ -21,7 +21,7 @@ from types import FrameType
 
 import zmq
 
-from annul import handlers, places, prctl, recovery, systemd, tree
+from annul import ending, handlers, places, prctl, recovery, starting, stopping, systemd, tree
 from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
 from annul.config import Config
@@ -121,7 +121,7 @@ class Daemon:
         self._take_exits(ready)
         self._take_deadlines()
         if not self.stopping:
-            self.supervision.admit()
+            starting.admit(self.supervision)
         self.ledger.commit(self.clock.monotonic())
         self.sweeper.step()
 
@@ -181,7 +181,7 @@ class Daemon:
         systemd.notify("STOPPING=1")
         self.stopping = True
         for active in list(self.registry.active.values()):
-            self.supervision.begin_stop(active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
+            stopping.begin(self.supervision, active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
 
     def _take_requests(self) -> None:
         requests = self.server.receive()
@@ -210,9 +210,9 @@ class Daemon:
             if fd not in ready or active.over:
                 continue
             if fd == active.pidfd:
-                self.supervision.leader_ended(active)
+                ending.leader_ended(self.supervision, active)
             elif not active.leader_alive:
-                self.supervision.look(active)
+                ending.look(self.supervision, active)
 
     def _take_deadlines(self) -> None:
         self.supervision.act_on_deadlines()

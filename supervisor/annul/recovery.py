@@ -12,15 +12,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from annul import proc, tree
+from annul import ending, proc, starting, stopping, tree
 from annul.board import Board
 from annul.cancel import Ladder
 from annul.catalog import stand_in
 from annul.lifecycle import StopKind
 from annul.registry import Active
 from annul.runtime.entry import BOARD
+from annul.starting import GIVEN_UP, open_pidfd
 from annul.store import JobRecord
-from annul.supervision import GIVEN_UP, open_pidfd
 from annul_client.wire import ErrorInfo, State
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def recover(daemon: Daemon) -> None:
     """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request."""
     _forget_other_boots(daemon.config.runtime_dir)
     for record in daemon.store.unpublished():
-        daemon.supervision.publish(record)
+        ending.publish(daemon.supervision, record)
     for entry in daemon.store.queued():
         daemon.registry.queue.add(entry, daemon.clock.wall())
     for record in daemon.store.unfinished():
@@ -66,11 +66,11 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     active.ended = active.pidfd is None
     if registered is None:
         # Its launch was on its way when the old daemon ended; its zygote ends with it, perhaps a moment later.
-        daemon.supervision.give_up_launch(active, "its daemon ended")
+        starting.give_up(daemon.supervision, active, "its daemon ended")
     elif active.ended:
         active.unseen = True
         _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
-        daemon.supervision.look(active)
+        ending.look(daemon.supervision, active)
     else:
         _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
         daemon.supervision.nudged(name)
@@ -101,7 +101,8 @@ def _restore_ladder(daemon: Daemon, active: Active) -> None:
     if found is None or found[0].kind == GIVEN_UP:
         if record.state is State.CANCELLING:  # committed, and the old daemon ended before it set the flag
             asked = record.cancel
-            daemon.supervision.stop(
+            stopping.stop(
+                daemon.supervision,
                 active,
                 StopKind.CANCEL,
                 reason=asked.reason if asked else "",
@@ -153,7 +154,7 @@ def _conclude_without_board(daemon: Daemon, record: JobRecord) -> None:
     changed = record.with_(state=state, error=error, finished_at=daemon.clock.wall() if state.final else None)
     daemon.ledger.change(changed, str(state))
     if state is State.QUEUED:
-        daemon.supervision.enqueue(changed)
+        starting.enqueue(daemon.supervision, changed)
 
 
 def _forget_other_boots(runtime_dir: Path) -> None:

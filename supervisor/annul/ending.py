@@ -1,0 +1,197 @@
+"""Noticing that an attempt is over, and concluding it.
+
+The leader's end is not the job's: `look` asks the tree, and only when nobody is left is the outcome read, the state
+decided (`lifecycle.conclude`), committed, and what was staged published. In the loop thread; nothing in here waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from annul import lifecycle, publishing, starting, stopping
+from annul.lifecycle import Action, Conclusion, Event, StopKind, Verdict
+from annul.registry import Active
+from annul.runtime import outcome
+from annul.runtime.outcome import Outcome
+from annul.store import JobRecord
+from annul_client.wire import ErrorInfo, Progress, State
+
+if TYPE_CHECKING:
+    from annul.supervision import Supervision
+
+_log = logging.getLogger(__name__)
+_STATUS_WAIT_S = 0.5  # for the zygote's word on how a leader without outcome ended
+_LOOK_AGAIN_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+
+
+def leader_ended(sup: Supervision, active: Active) -> None:
+    """Its pidfd became readable."""
+    if active.pidfd is not None:
+        # Race: the poll was of descriptor numbers, and one may have been closed and given out again since.
+        if not _readable(active.pidfd):
+            return
+        os.close(active.pidfd)
+        active.pidfd = None
+    active.ended = True
+    look(sup, active)
+
+
+def exited(sup: Supervision, pid: int, status: int) -> None:
+    active = sup.registry.by_pid(pid)
+    if active is not None:
+        active.status = status
+        if active.status_by is not None:
+            look(sup, active)
+
+
+def look(sup: Supervision, active: Active) -> None:
+    """The leader has ended: is anything left? If not, conclude; if so, see that it ends."""
+    found = active.tree.look(active.pid, leader_alive=False)
+    if found.empty:
+        _conclude_soon(sup, active)
+        return
+    if active.ladder is None and found.pids:
+        # Left behind by a job that ended by itself: it was told to be whole, so the rest goes at once.
+        found = active.tree.kill(active.pid, leader_alive=False)
+        active.swept.update(found.pids)
+    active.watch(found.pids)
+    active.look_at = sup.clock.monotonic() + _LOOK_AGAIN_S[min(active.looks, len(_LOOK_AGAIN_S) - 1)]
+    active.looks += 1
+    if active.ladder is not None and not active.ladder.kills:
+        stopping.climb(sup, active)  # survivors get their SIGTERM at once
+
+
+def _conclude_soon(sup: Supervision, active: Active) -> None:
+    """Conclude, but give the zygote a moment to say how a leader ended that said nothing itself."""
+    try:
+        ended = outcome.read(active.attempt_dir)
+    except (OSError, ValueError) as error:
+        _log.error("reading the outcome of %s: %s", active.name, error, extra={"action": "outcome"})
+        ended = Outcome(
+            verdict=Verdict.FAILED,
+            error=ErrorInfo(code="outcome", message=f"its outcome cannot be read: {error}"),
+        )
+    expects_status = active.pid is not None and not active.unseen and active.ladder is None
+    if ended is None and active.status is None and expects_status:
+        now = sup.clock.monotonic()
+        active.status_by = active.status_by or now + _STATUS_WAIT_S
+        if now < active.status_by:
+            active.look_at = None
+            return
+    _conclude(sup, active, ended)
+
+
+def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
+    """Nothing of it is alive: the attempt is over."""
+    _, action = lifecycle.step(active.record.state, Event.GONE)
+    assert action is Action.CONCLUDE, (active.name, active.record.state)
+    _note_last_progress(active)
+    stop = active.ladder.kind if active.ladder else None
+    conclusion = lifecycle.conclude(
+        StopKind.CANCEL if active.record.state is State.CANCELLING else stop,
+        ended.verdict if ended else Verdict.NONE,
+        queue_again=active.known.type.on_shutdown == "queue",
+    )
+    record = active.record.with_(
+        state=conclusion.state,
+        finished_at=sup.clock.wall(),
+        result=_result(ended, conclusion),
+        files=ended.files if ended and conclusion.publish else [],
+        published=not (ended and conclusion.publish and ended.files),
+        error=_error(active, conclusion, ended),
+        cancel=stopping.cancel_record(sup, active, ended, gone=True, late_result=conclusion.late_result),
+    )
+    if conclusion.state is State.QUEUED:
+        record = record.with_(started_at=None, finished_at=None)
+    sup.registry.free(active)
+    _log.info(
+        "job %s %s%s",
+        active.name,
+        record.state,
+        f" ({record.error.code})" if record.error else "",
+        extra={"action": str(record.state), "job_id": record.id},
+    )
+
+    def settle() -> None:
+        if not record.published:
+            publish(sup, record)
+        discard(sup, active)
+        if record.state is State.QUEUED:
+            starting.enqueue(sup, record)
+
+    sup.ledger.change(record, str(record.state), then=settle)
+
+
+def _note_last_progress(active: Active) -> None:
+    seq, fraction, stage = active.board.progress()
+    if seq:
+        active.record = active.record.with_(progress=Progress(fraction=fraction, stage=stage))
+
+
+def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> ErrorInfo | None:
+    if conclusion.state is not State.FAILED:
+        return None
+    match conclusion.code:
+        case "":
+            return ended.error if ended else None
+        case "timeout":
+            grace = active.ladder.grace_s if active.ladder else 0
+            message = f"the job ran into its time limit and was stopped (SIGTERM, {grace:g} s of grace, SIGKILL)"
+        case "terminated":
+            message = "the job got a SIGTERM that did not come from annul"
+        case _ if active.unseen:
+            return ErrorInfo(code="lost", message="the job ended without an outcome while no daemon ran; see its log")
+        case _:
+            message = f"the job's process ended without an outcome: {_how(active.status)}; see its log"
+    return ErrorInfo(code=conclusion.code, message=message)
+
+
+def publish(sup: Supervision, record: JobRecord) -> None:
+    """Rename a completed job's outputs into place; also again after a crash in the middle of it."""
+    staging = sup.attempt_dir(record) / "staging"
+    try:
+        publishing.publish(staging, sup.config.outputs_dir / record.user, record.files)
+    except OSError as error:
+        _log.error(
+            "publishing the outputs of %s: %s; they stay in %s and are tried again at the next start",
+            record.id,
+            error,
+            staging,
+            extra={"action": "publish", "job_id": record.id},
+        )
+        return
+    sup.ledger.change(record.with_(published=True), None, extra=lambda store: store.set_published(record.id))
+
+
+def discard(sup: Supervision, active: Active) -> None:
+    """Free what the attempt occupied. Its log and outcome stay."""
+    active.tree.remove()
+    shutil.rmtree(active.run_dir, ignore_errors=True)
+    for name in ("work", "tmp", "staging"):
+        sup.sweeper.add(active.attempt_dir / name)
+
+
+def _result(ended: Outcome | None, conclusion: Conclusion) -> msgspec.Raw | None:
+    counts = conclusion.state in (State.COMPLETED, State.FAILED) and not conclusion.late_result
+    return ended.result if ended is not None and counts and bytes(ended.result) else None
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "nobody saw how"
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,58 @@
+"""One function a request. Each looks, notes what is to change, and answers after the turn's commit.
+
+Called with the daemon, the request and the caller; what cannot be done is raised as `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from annul.errors import Refused, StoreError
+from annul.handlers import cancel, look, submit
+from annul.handlers.showing import unavailable, view_of
+from annul.server import Caller, internal
+from annul_client import wire
+
+if TYPE_CHECKING:
+    from annul.daemon import Daemon
+
+__all__ = ["handle", "view_of"]
+
+_Handler = Callable[[Any, Any, Caller], None]
+
+WRITING: dict[type[wire.Request], _Handler] = {
+    wire.Submit: submit.submit,
+    wire.SubmitMany: submit.submit_many,
+    wire.Cancel: cancel.cancel,
+}
+READING: dict[type[wire.Request], _Handler] = {
+    wire.Ping: look.ping,
+    wire.Get: look.get,
+    wire.List: look.list_,
+    wire.Wait: look.wait,
+    wire.Events: look.events,
+    wire.Logs: look.logs,
+    wire.Result: look.result,
+    wire.Types: look.types,
+}
+
+
+def handle(daemon: Daemon, request: wire.Request, caller: Caller) -> None:
+    """Carry out one request. Whatever goes wrong is answered, and hits nobody else."""
+    if type(request) in WRITING:
+        _guarded(WRITING[type(request)], daemon, request, caller)
+    else:
+        handler = READING[type(request)]
+        daemon.ledger.afterwards(lambda: _guarded(handler, daemon, request, caller))
+
+
+def _guarded(handler: _Handler, daemon: Daemon, request: wire.Request, caller: Caller) -> None:
+    try:
+        handler(daemon, request, caller)
+    except Refused as error:
+        caller.refuse(error)
+    except StoreError as error:
+        caller.refuse(unavailable(error))
+    except Exception as error:  # noqa: BLE001 (a bug shown by one request must not take the jobs' supervisor down)
+        caller.refuse(internal(error))

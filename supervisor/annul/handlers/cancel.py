@@ -1,0 +1,127 @@
+"""`cancel`: of one job, or of all live ones that match. Never an exception, always an outcome (C5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from annul import lifecycle, stopping
+from annul.errors import Refused, StoreError
+from annul.handlers.showing import MAX_ROWS, MAX_TEXT, unavailable
+from annul.lifecycle import Event
+from annul.server import Caller
+from annul.store import JobRecord
+from annul.store.record import utc
+from annul_client import wire
+from annul_client.wire import CancelOutcome, CancelRecord, Stage, State
+
+if TYPE_CHECKING:
+    from annul.daemon import Daemon
+
+
+def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
+    if request.grace_s is not None and not 0 <= request.grace_s < math.inf:
+        raise Refused("invalid_request", f"grace_s must be 0 or more, not {request.grace_s}", "grace_s")
+    if len(request.reason) > MAX_TEXT or len(request.by) > MAX_TEXT:
+        raise Refused("invalid_request", f"reason and by are {MAX_TEXT} characters at most", "reason")
+    if request.id is None:
+        _cancel_matching(daemon, request, caller)
+        return
+
+    def answer(outcome: CancelOutcome, record: JobRecord | None) -> None:
+        caller.answer(wire.CancelReply(outcome=outcome, job=daemon.view(record) if record else None))
+
+    _cancel_one(daemon, request.id, request, caller, answer, caller.refuse)
+
+
+def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
+    if request.user is None and request.type is None and not request.label:
+        raise Refused("invalid_request", "cancel needs an id, or a user, type or label to match", "id")
+    live: list[str] = []
+    for state in (s for s in State if not s.final):
+        live += [
+            record.id
+            for record in daemon.store.jobs(
+                user=request.user, state=state, type_=request.type, label=request.label, limit=MAX_ROWS
+            )
+        ]
+    accepted: list[wire.Job] = []
+
+    def answer(outcome: CancelOutcome, record: JobRecord | None) -> None:
+        if record is not None and outcome in (CancelOutcome.CANCELLING, CancelOutcome.CANCELLED_BEFORE_START):
+            accepted.append(daemon.view(record))
+
+    for job_id in live:
+        _cancel_one(daemon, job_id, request, caller, answer, lambda _: None)
+
+    def tell() -> None:
+        states = {job.state for job in accepted}
+        outcome = CancelOutcome.CANCELLING if states - {State.CANCELLED} else CancelOutcome.CANCELLED_BEFORE_START
+        caller.answer(wire.CancelReply(outcome=outcome if accepted else CancelOutcome.NOT_FOUND, jobs=accepted))
+
+    daemon.ledger.afterwards(tell)
+
+
+def _cancel_one(
+    daemon: Daemon,
+    job_id: str,
+    request: wire.Cancel,
+    caller: Caller,
+    answer: Callable[[CancelOutcome, JobRecord | None], None],
+    refuse: Callable[[Refused], None],
+) -> None:
+    by = request.by or caller.by
+    active = daemon.registry.active.get(job_id)
+    if active is not None:
+        stopping.begin(
+            daemon.supervision,
+            active,
+            Event.CANCEL,
+            lifecycle.StopKind.CANCEL,
+            reason=request.reason,
+            by=by,
+            grace_s=request.grace_s,
+        )
+        record = active.record
+        daemon.ledger.afterwards(lambda: answer(CancelOutcome.CANCELLING, record))
+        return
+    found = daemon.ledger.newest(job_id)
+    if found is None:
+        daemon.ledger.afterwards(lambda: answer(CancelOutcome.NOT_FOUND, None))
+        return
+    outcome = lifecycle.answer_to_cancel(found.state)
+    if outcome is not CancelOutcome.CANCELLED_BEFORE_START:
+        daemon.ledger.afterwards(lambda: answer(outcome, found))
+        return
+    entry = daemon.registry.queue.remove(job_id)
+    now = daemon.clock.wall()
+    state, _ = lifecycle.step(found.state, Event.CANCEL)
+    asked_at = utc(now)
+    assert asked_at is not None
+    cancelled = found.with_(
+        state=state,
+        finished_at=now,
+        cancel=CancelRecord(
+            reason=request.reason,
+            kind=lifecycle.StopKind.CANCEL,
+            by=by,
+            grace_s=request.grace_s or 0.0,
+            asked_at=asked_at,
+            gone_s=0.0,
+            stage=Stage.BEFORE_START,
+        ),
+    )
+
+    def not_stored(error: StoreError) -> None:
+        if entry is not None:
+            daemon.registry.queue.add(entry, daemon.clock.wall())
+        refuse(unavailable(error))
+
+    daemon.ledger.change(
+        cancelled,
+        state,
+        then=lambda: answer(CancelOutcome.CANCELLED_BEFORE_START, cancelled),
+        refused=not_stored,
+    )
+    daemon.sweeper.add(daemon.supervision.job_dir(job_id) / "input")

@@ -1,0 +1,33 @@
+"""What several handlers need: limits, and how a job is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from annul import stopping
+from annul.errors import Refused, StoreError
+from annul.store import JobRecord
+from annul.store.record import view
+from annul_client import wire
+
+if TYPE_CHECKING:
+    from annul.daemon import Daemon
+
+MAX_TEXT = 500  # characters of a title, a reason, a key, a label
+MAX_ROWS = 10_000
+
+
+def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job:
+    """A job as clients see it, with what is known of it right now."""
+    active = daemon.registry.active.get(record.id)
+    pid = active.pid if active is not None and active.leader_alive else None
+    if active is not None and active.record.attempt == record.attempt:
+        seq, fraction, stage = active.board.progress()
+        if seq:
+            record = record.with_(progress=wire.Progress(fraction=fraction, stage=stage))
+        record = record.with_(cancel=stopping.cancel_so_far(daemon.supervision, active))
+    return view(record, outputs=str(daemon.config.outputs_dir), pid=pid, result=with_result)
+
+
+def unavailable(error: StoreError) -> Refused:
+    return Refused("store_unavailable", f"{error}; nothing was changed, try again")

@@ -1,0 +1,203 @@
+"""`submit` and `submit_many`: check, keep the input files, queue; answered once it is durable."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from annul import starting
+from annul.errors import Refused, StoreError
+from annul.handlers.showing import MAX_TEXT, unavailable
+from annul.server import Caller
+from annul.store import JobRecord
+from annul_client import wire
+from annul_client.wire import State
+
+if TYPE_CHECKING:
+    from annul.daemon import Daemon
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
+_DEFAULT_USER = "default"
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no letter that is taken for another
+_MAX_LABELS = 32
+
+
+def submit(daemon: Daemon, request: wire.Submit, caller: Caller) -> None:
+    def done(record: JobRecord, created: bool) -> None:
+        caller.answer(wire.JobReply(job=daemon.view(record), created=created))
+
+    _submit(daemon, request, caller, request.rid, done, caller.refuse)
+
+
+def submit_many(daemon: Daemon, request: wire.SubmitMany, caller: Caller) -> None:
+    if len(request.jobs) > wire.MAX_SUBMIT_MANY:
+        raise Refused(
+            "too_many",
+            f"submit_many takes {wire.MAX_SUBMIT_MANY} jobs at most, not {len(request.jobs)}",
+            "jobs",
+        )
+    answers = [wire.Submitted()] * len(request.jobs)
+    for number, one in enumerate(request.jobs):
+
+        def done(record: JobRecord, created: bool, number: int = number) -> None:
+            answers[number] = wire.Submitted(job=daemon.view(record), created=created)
+
+        def refuse(error: Refused, number: int = number) -> None:
+            answers[number] = wire.Submitted(error=error.info)
+
+        try:
+            _submit(
+                daemon,
+                one,
+                caller,
+                one.rid or f"{request.rid}/{number}",
+                done,
+                refuse,
+            )
+        except Refused as error:
+            refuse(error)
+    daemon.ledger.afterwards(lambda: caller.answer(wire.SubmitManyReply(jobs=answers)))
+
+
+def _submit(
+    daemon: Daemon,
+    request: wire.Submit,
+    caller: Caller,
+    rid: str,
+    done: Callable[[JobRecord, bool], None],
+    refuse: Callable[[Refused], None],
+) -> None:
+    if daemon.stopping:
+        raise Refused("stopping", "the daemon is stopping and takes no new jobs; try again when it is back")
+    user = _user(request.user)
+    known = daemon.catalog.get(request.type)
+    _check_submit(request)
+    digest = _digest(request)
+    # Short ones ("1", "r7") are counters that start anew with each client: only a long one can be meant as unique.
+    unique = f"{caller.by}/{rid}" if len(rid.partition("/")[0]) >= wire.UNIQUE_RID else None
+    before = daemon.ledger.by_request(unique) if unique else None
+    if before is None and request.key is not None:
+        before = daemon.ledger.by_key(user, request.key)
+    if before is not None:
+        if before.digest != digest:
+            raise Refused(
+                "key_conflict",
+                f"key {request.key!r} of user {user!r} stands for job {before.id} already, which was submitted with "
+                "other parameters; choose another key",
+                "key",
+            )
+        found = before
+        daemon.ledger.afterwards(lambda: done(found, False))
+        return
+    if len(daemon.registry.queue) >= daemon.config.max_queued:
+        raise Refused("queue_full", f"{daemon.config.max_queued} jobs are queued already; try again later")
+
+    job_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
+    inputs = daemon.supervision.job_dir(job_id) / "input"
+    params = _with_inputs(request, known.inputs, inputs)
+    checked = daemon.catalog.check(known, params)
+    try:
+        _keep_inputs(request.inputs, inputs)
+    except OSError as error:
+        daemon.sweeper.add(inputs.parent)
+        raise Refused("store_unavailable", f"keeping the job's input files: {error}") from error
+    record = JobRecord(
+        seq=daemon.ledger.next_seq(),
+        id=job_id,
+        request=unique,
+        type=request.type,
+        user=user,
+        key=request.key,
+        digest=digest,
+        title=request.title,
+        labels=request.labels,
+        priority=request.priority,
+        params=checked,
+        timeout_s=request.timeout_s,
+        not_before=request.not_before.timestamp() if request.not_before else None,
+        submitted_by=caller.by,
+        created_at=daemon.clock.wall(),
+    )
+
+    def not_stored(error: StoreError) -> None:
+        daemon.registry.queue.remove(job_id)
+        daemon.sweeper.add(inputs.parent)
+        refuse(unavailable(error))
+
+    record = daemon.ledger.change(
+        record, State.QUEUED, insert=True, then=lambda: done(record, True), refused=not_stored
+    )
+    starting.enqueue(daemon.supervision, record)
+
+
+def _user(name: str) -> str:
+    if not name:
+        return _DEFAULT_USER
+    if not _USER.fullmatch(name):
+        raise Refused(
+            "invalid_user",
+            f"a user's name is 1 to 64 letters, digits and ._@+-, not starting with a dot; {name[:80]!r} is not",
+            "user",
+        )
+    return name
+
+
+def _check_submit(request: wire.Submit) -> None:
+    if request.timeout_s is not None and not 0 < request.timeout_s < math.inf:
+        raise Refused("invalid_request", f"timeout_s must be above 0, not {request.timeout_s}", "timeout_s")
+    if request.not_before is not None and request.not_before.tzinfo is None:
+        raise Refused("invalid_request", "not_before needs a time zone: 2026-11-23T15:00:00Z", "not_before")
+    if not -(2**31) <= request.priority < 2**31:
+        raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
+    if len(request.labels) > _MAX_LABELS:
+        raise Refused("invalid_request", f"a job has {_MAX_LABELS} labels at most", "labels")
+    texts = {"title": request.title, "key": request.key or ""}
+    for field, text in (*texts.items(), *((f"labels.{k[:40]}", k + v) for k, v in request.labels.items())):
+        if len(text) > MAX_TEXT:
+            raise Refused("invalid_request", f"{field} is {MAX_TEXT} characters at most, not {len(text)}", field)
+    if request.key == "":
+        raise Refused("invalid_request", "a key may not be empty", "key")
+
+
+def _digest(request: wire.Submit) -> bytes:
+    """Of what makes two submits the same job: type, parameters, input files."""
+    inputs = {name: hashlib.blake2b(data, digest_size=16).hexdigest() for name, data in request.inputs.items()}
+    what = msgspec.json.encode((request.type, request.params, inputs), order="deterministic")
+    return hashlib.blake2b(what, digest_size=16).digest()
+
+
+def _with_inputs(request: wire.Submit, known: list[str], folder: Path) -> dict[str, Any]:
+    params = dict(request.params)
+    for name in request.inputs:
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise Refused(
+                "invalid_params",
+                f"{request.type} has no input file {name!r} (it has: {names})",
+                f"inputs.{name}",
+            )
+        if name in params:
+            raise Refused("invalid_params", f"{name} is given as a path and as bytes", f"params.{name}")
+        params[name] = str(folder / name)
+    return params
+
+
+def _keep_inputs(inputs: dict[str, bytes], folder: Path) -> None:
+    """Durable before the job is: an input file must not be missing of a job that was accepted."""
+    if not inputs:
+        return
+    folder.mkdir(parents=True, mode=0o700)
+    for name, data in inputs.items():
+        fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())

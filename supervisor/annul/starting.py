@@ -1,0 +1,215 @@
+"""Giving a job its slot and its process.
+
+The order: `starting` is committed, then the zygote is asked; so no attempt runs that the store does not know of. A
+launch that is not answered, or whose zygote died, is settled by the board: either a process has registered there, or
+none ever will. In the loop thread; nothing in here waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from annul import ending, lifecycle, proc, stopping
+from annul.board import Board, Notice
+from annul.catalog import Known
+from annul.errors import StoreError
+from annul.lifecycle import Event
+from annul.registry import Active
+from annul.runtime.entry import BOARD
+from annul.runtime.launch import Launch
+from annul.scheduling import Entry
+from annul.store import JobRecord
+from annul.tree import CgroupTree, send
+from annul_client.wire import ErrorInfo, Progress, State
+
+if TYPE_CHECKING:
+    from annul.supervision import Supervision
+
+_log = logging.getLogger(__name__)
+
+# What a job may know of the daemon's environment; its type adds names of its own (`env`).
+_ENV = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
+)
+GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
+LAUNCH_WAIT_S = 10.0  # for a ready zygote's answer
+
+
+def admit(sup: Supervision) -> None:
+    """Give free slots to those whose turn it is."""
+    registry = sup.registry
+    while (entry := registry.queue.admit(registry.running, registry.limits, sup.clock.wall())) is not None:
+        _admit(sup, entry)
+
+
+def _admit(sup: Supervision, entry: Entry) -> None:
+    record = sup.ledger.newest(entry.id)
+    if record is None or record.state is not State.QUEUED:
+        _log.error("job %s was in the queue, but is %s", entry.id, record and record.state, extra={"action": "admit"})
+        return
+    known = sup.catalog.known.get(record.type)
+    if known is None:  # submitted to a daemon that had this type
+        _fail(sup, record, "unknown_type", f"this daemon has no job type {record.type!r} any more")
+        return
+    state, _ = lifecycle.step(record.state, Event.ADMITTED)
+    begun = record.with_(
+        state=state,
+        attempt=record.attempt + 1,
+        started_at=sup.clock.wall(),
+        progress=Progress(),
+        cancel=None,
+    )
+    try:
+        active = _prepare(sup, begun, known)
+    except OSError as error:
+        _fail(sup, record, "launch_failed", f"preparing the job's run directory: {error}")
+        return
+    sup.registry.hold(active)
+
+    def undo(_: StoreError) -> None:
+        if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
+            active.ended = True
+            ending.look(sup, active)
+            return
+        sup.registry.free(active)
+        ending.discard(sup, active)
+        sup.registry.queue.add(entry, sup.clock.wall())
+
+    active.record = sup.ledger.change(begun, state, then=lambda: _launch(sup, active), refused=undo)
+
+
+def _fail(sup: Supervision, record: JobRecord, code: str, message: str) -> None:
+    """A queued job that can never start."""
+    sup.ledger.change(
+        record.with_(
+            state=State.FAILED,
+            finished_at=sup.clock.wall(),
+            error=ErrorInfo(code=code, message=message),
+        ),
+        State.FAILED,
+    )
+
+
+def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
+    name = f"{record.id}.{record.attempt}"
+    run_dir = sup.run_dir(name)
+    run_dir.mkdir(mode=0o700)
+    return Active(
+        record,
+        known,
+        Board.create(run_dir / BOARD),
+        sup.tree(name, run_dir / BOARD, make=True),
+        run_dir,
+        sup.attempt_dir(record),
+    )
+
+
+def _launch(sup: Supervision, active: Active) -> None:
+    record, job_type = active.record, active.known.type
+    now = sup.clock.monotonic()
+    timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
+    active.timeout_at = None if timeout_s is None else now + timeout_s
+    active.launch_by = now + LAUNCH_WAIT_S
+    env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
+    env |= {
+        "ANNUL_JOB_ID": record.id,
+        "ANNUL_ATTEMPT": str(record.attempt),
+        "ANNUL_RUN_DIR": str(active.run_dir),
+        "ANNUL_MARK": active.name,
+        "TMPDIR": str(active.attempt_dir / "tmp"),
+    }
+    launch = Launch(
+        job_id=record.id,
+        attempt=record.attempt,
+        type=record.type,
+        target=active.known.target,
+        params=bytes(record.params),
+        user=record.user,
+        title=record.title,
+        labels=record.labels,
+        run_dir=str(active.run_dir),
+        attempt_dir=str(active.attempt_dir),
+        user_dir=str(sup.config.outputs_dir / record.user),
+        notify=str(sup.config.runtime_dir / "notify.sock"),
+        cgroup=str(active.tree.path) if isinstance(active.tree, CgroupTree) else None,
+        env=env,
+        memory_bytes=job_type.memory_bytes,
+    )
+    sup.launcher.launch(launch, job_type.preload, now)
+
+
+def launched(sup: Supervision, name: str, pid: int, pidfd: int) -> None:
+    active = sup.registry.by_name(name)
+    if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
+        send(pid, signal.SIGKILL)
+        os.close(pidfd)
+        return
+    active.pid, active.pidfd, active.launch_by = pid, pidfd, None
+    stopping.climb(sup, active)
+
+
+def not_launched(sup: Supervision, name: str, why: str) -> None:
+    """The zygote is gone, or could not fork. Whether there is a process is unknown: the board tells."""
+    active = sup.registry.by_name(name)
+    if active is None:
+        return
+    active.launch_by = None
+    registered = active.board.process()
+    if registered is None:
+        give_up(sup, active, why)
+        return
+    active.pid = registered[0]
+    active.pidfd = open_pidfd(*registered)
+    if active.pidfd is not None:
+        stopping.climb(sup, active)
+    else:
+        active.ended = True
+        ending.look(sup, active)
+
+
+def give_up(sup: Supervision, active: Active, why: str) -> None:
+    """No process has registered on the board: see to it that none ever will, and let the job start anew."""
+    # Race: a child may be about to register. It looks at the flag after that and before any code of the user's,
+    # and we look for it after setting the flag: so one of the two sees the other.
+    active.board.set_cancel(Notice(GIVEN_UP, "this launch was given up", "annul", 0.0, 0.0), 0)
+    (active.run_dir / BOARD).unlink(missing_ok=True)
+    late = active.board.process()
+    if late is not None and (fd := open_pidfd(*late)) is not None:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        os.close(fd)
+    active.ended = True
+    if active.ladder is None:
+        _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})
+        _queue_again(sup, active)
+    else:
+        ending.look(sup, active)
+
+
+def _queue_again(sup: Supervision, active: Active) -> None:
+    sup.registry.free(active)
+    ending.discard(sup, active)
+    record = active.record.with_(state=State.QUEUED, started_at=None)
+    sup.ledger.change(record, State.QUEUED)
+    enqueue(sup, record)
+
+
+def enqueue(sup: Supervision, record: JobRecord) -> None:
+    entry = Entry(record.seq, record.id, record.user, record.type, record.priority, record.not_before)
+    sup.registry.queue.add(entry, sup.clock.wall())
+
+
+def open_pidfd(pid: int, start_time: int) -> int | None:
+    """A pidfd on exactly that process, or None where it is gone (or its pid is a stranger's by now: C8)."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    one = proc.stat(pid)
+    if one is None or one.start_time != start_time or not one.alive:
+        os.close(fd)
+        return None
+    return fd

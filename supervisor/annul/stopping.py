@@ -1,0 +1,205 @@
+"""Carrying out the ladder: notice and flag, SIGTERM, SIGKILL of the whole tree, and the record of all that.
+
+What is due when is decided in `cancel`; here it is done. In the loop thread; nothing in here waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from annul import cancel, ending, lifecycle
+from annul.board import Notice
+from annul.cancel import Ladder, Step
+from annul.lifecycle import Action, Event, StopKind
+from annul.registry import Active
+from annul.runtime.outcome import Outcome
+from annul.store.record import utc
+from annul.tree import send
+from annul_client.wire import CancelRecord, Stage
+
+if TYPE_CHECKING:
+    from annul.supervision import Supervision
+
+_log = logging.getLogger(__name__)
+
+
+def begin(
+    sup: Supervision,
+    active: Active,
+    event: Event,
+    kind: StopKind,
+    *,
+    reason: str,
+    by: str,
+    grace_s: float | None = None,
+) -> None:
+    """A cancel (which is accepted, whatever the store says: C1), a time-out or the shutdown, of an attempt."""
+    state, action = lifecycle.step(active.record.state, event)
+    if action is Action.STOP:
+        stop(sup, active, kind, reason=reason, by=by, grace_s=grace_s)
+    sup.enter(active, state)
+
+
+def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: str, grace_s: float | None) -> None:
+    """Begin the ladder, or let this request take over the one that runs; climbing it waits for the commit (C1).
+
+    Race: the job may end in this very turn, by itself. The ladder is there from now on, so that an accepted
+    cancel wins (C2).
+    """
+    grace = active.known.type.grace_s if grace_s is None else grace_s
+    asked = Ladder(
+        kind=kind,
+        reason=reason,
+        by=by,
+        grace_s=grace,
+        asked=sup.clock.monotonic(),
+        asked_at=sup.clock.wall(),
+    )
+    active.ladder = cancel.take_over(active.ladder, asked) if active.ladder else asked
+    active.intent_noted = False
+    sup.ledger.afterwards(lambda: _stop_now(sup, active))
+
+
+def _stop_now(sup: Supervision, active: Active) -> None:
+    if active.over:
+        return  # it ended in the turn in which it was cancelled
+    active.intent_noted = True
+    if active.ladder is not None and active.ladder.flag is not None:
+        _write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
+    climb(sup, active)
+
+
+def climb(sup: Supervision, active: Active) -> None:
+    """Do what is due on the ladder."""
+    while active.ladder is not None and active.intent_noted and not active.over:
+        active.ladder, step = cancel.climb(active.ladder, active.seen(), sup.clock.monotonic())
+        if step is None:
+            return
+        _take(sup, active, active.ladder, step)
+
+
+def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
+    match step:
+        case Step.BEGIN:
+            _write_notice(active, ladder)
+            if ladder.sigterm is not None:
+                _terminate(active, whole_tree=active.known.type.signal_tree)
+        case Step.TERM_LEADER:
+            _terminate(active, whole_tree=False)
+        case Step.TERM_SURVIVORS:
+            _terminate(active, whole_tree=True)
+        case Step.KILL:
+            _kill(sup, active)
+            if ladder.stuck and not active.stuck_told and not active.over:
+                _tell_stuck(sup, active)
+
+
+def _write_notice(active: Active, ladder: Ladder) -> None:
+    notice = Notice(ladder.kind, ladder.reason, ladder.by, ladder.grace_s, ladder.asked_at)
+    try:
+        part = active.run_dir / "cancel.json.part"
+        part.write_bytes(msgspec.json.encode({**msgspec.to_builtins(notice), "deadline": ladder.deadline}))
+        part.rename(active.run_dir / "cancel.json")
+    except OSError as error:  # the board has it too; a full disk must not keep the cancel
+        _log.warning("writing cancel.json of %s: %s", active.name, error, extra={"action": "cancel"})
+    active.board.set_cancel(notice, int(ladder.deadline * 1e9))
+
+
+def _terminate(active: Active, *, whole_tree: bool) -> None:
+    """SIGTERM, then SIGCONT so that a stopped job can react."""
+    if active.pidfd is not None:
+        for signum in (signal.SIGTERM, signal.SIGCONT):
+            try:
+                signal.pidfd_send_signal(active.pidfd, signum)
+            except ProcessLookupError:
+                break
+    if whole_tree:
+        for pid in active.tree.look(active.pid, leader_alive=active.leader_alive).pids:
+            if pid != active.pid:
+                send(pid, signal.SIGTERM)
+                send(pid, signal.SIGCONT)
+
+
+def _kill(sup: Supervision, active: Active) -> None:
+    found = active.tree.kill(active.pid, leader_alive=active.leader_alive)
+    active.swept.update(pid for pid in found.pids if pid != active.pid)
+    active.watch(found.pids)
+    if not active.leader_alive:
+        ending.look(sup, active)
+
+
+def _tell_stuck(sup: Supervision, active: Active) -> None:
+    active.stuck_told = True
+    left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
+    where = "; ".join(_where(pid) for pid in left)
+    _log.warning("job %s does not end after SIGKILL: %s", active.name, where, extra={"action": "stuck"})
+    active.record = sup.ledger.change(
+        active.record.with_(cancel=cancel_record(sup, active, None, gone=False, stuck_at=where)),
+        "stuck",
+        pid=active.pid,
+    )
+
+
+def cancel_so_far(sup: Supervision, active: Active) -> CancelRecord | None:
+    """The cancel record of an attempt that is being stopped; None where it is not."""
+    return cancel_record(sup, active, None, gone=False) if active.ladder else active.record.cancel
+
+
+def cancel_record(
+    sup: Supervision,
+    active: Active,
+    ended: Outcome | None,
+    *,
+    gone: bool,
+    late_result: bool = False,
+    stuck_at: str = "",
+) -> CancelRecord | None:
+    ladder = active.ladder
+    if ladder is None:
+        return None
+    now = sup.clock.monotonic()
+
+    def since(at: float | None) -> float | None:
+        return None if at is None else round(max(0.0, at - ladder.asked), 6)
+
+    asked_at = utc(ladder.asked_at)
+    assert asked_at is not None
+    noticed = active.board.noticed_at
+    told = ended.stage if ended else None
+    if told is None and not active.board.running_at:
+        told = Stage.BEFORE_START
+    return CancelRecord(
+        reason=ladder.reason,
+        kind=ladder.kind,
+        by=ladder.by,
+        grace_s=ladder.grace_s,
+        asked_at=asked_at,
+        flag_s=since(ladder.flag),
+        sigterm_s=since(ladder.sigterm),
+        noticed_s=since(noticed / 1e9 if noticed else None),
+        sigkill_s=since(ladder.sigkill),
+        gone_s=since(now) if gone else None,
+        stage=cancel.stage(ladder, told) if gone else None,
+        swept=len(active.swept),
+        late_result=late_result,
+        stuck=bool(stuck_at),
+        stuck_at=stuck_at,
+    )
+
+
+def _where(pid: int) -> str:
+    """For people: which process, in what state, and where in the kernel it waits."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        about = f"{process.name()}, {process.status()}"
+        channel = Path(f"/proc/{pid}/wchan").read_text() or "?"
+    except (psutil.Error, OSError) as error:
+        return f"pid {pid} (cannot be asked: {error})"
+    return f"pid {pid} ({about}) in {channel}"
