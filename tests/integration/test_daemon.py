@@ -205,7 +205,10 @@ def test_stopped_zygote_holds_up_nobody(daemon: DaemonProcess, client: Client) -
 
 
 def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1  # gone since it was listed
 
 
 # --- the store --------------------------------------------------------------------------------------------------
