@@ -1,0 +1,212 @@
+"""The configuration of `annul serve`: flags over the file over the defaults, and nothing passes in silence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from annul.__main__ import _config, serve
+from annul.config import Config
+from annul.errors import StartError
+
+
+def options(*flags: str) -> dict[str, Any]:
+    """What `serve` makes of its command line: (--config, the rest), with the flags parsed by click itself."""
+    found = serve.make_context("annul serve", list(flags)).params
+    no_warm = found.pop("no_warm")
+    return {**found, "warm": False if no_warm else None}
+
+
+def config(*flags: str, file: Path | None = None) -> Config:
+    given = options(*flags)
+    assert given.pop("config_file") is None
+    return _config(file, given)
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No directory of whoever runs the tests is meant."""
+    for name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANNUL_STATE_DIR", str(tmp_path / "env-state"))
+    monkeypatch.setenv("ANNUL_RUNTIME_DIR", str(tmp_path / "env-run"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "annul.toml"
+    path.write_text(
+        """
+        state_dir = "/file/state"
+        runtime_dir = "/file/run"
+        outputs_dir = "/file/out"
+        max_running = 3
+        max_running_per_user = 2
+        max_running_per_type = { exec = 1 }
+        max_queued = 10
+        jobs = ["file_jobs"]
+        tree = "session"
+        warm = false
+        stop_on_eof = true
+        keep_events = 50
+        log_level = "WARNING"
+        """
+    )
+    return path
+
+
+def test_without_anything_there_are_defaults(tmp_path: Path) -> None:
+    """The places are the environment's, outputs lie below the state; the cores say how many run."""
+    found = config()
+    assert found.state_dir == tmp_path / "env-state"
+    assert found.runtime_dir == tmp_path / "env-run"
+    assert found.outputs_dir == tmp_path / "env-state" / "users"
+    assert found.max_running == os.cpu_count()
+    assert (found.max_running_per_user, found.max_running_per_type, found.jobs) == (0, {}, [])
+    assert (found.tree, found.warm, found.stop_on_eof, found.log_level) == ("auto", True, False, "INFO")
+
+
+def test_the_file_is_over_the_defaults(file: Path) -> None:
+    """Each setting can be in it, also those that have no flag."""
+    found = config(file=file)
+    assert msgspec.structs.asdict(found) == {
+        "state_dir": Path("/file/state"),
+        "runtime_dir": Path("/file/run"),
+        "outputs_dir": Path("/file/out"),
+        "max_running": 3,
+        "max_running_per_user": 2,
+        "max_running_per_type": {"exec": 1},
+        "max_queued": 10,
+        "jobs": ["file_jobs"],
+        "tree": "session",
+        "warm": False,
+        "stop_on_eof": True,
+        "keep_events": 50,
+        "log_level": "WARNING",
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        (["--state-dir", "/flag"], "state_dir", Path("/flag")),
+        (["--runtime-dir", "/flag"], "runtime_dir", Path("/flag")),
+        (["--outputs-dir", "/flag"], "outputs_dir", Path("/flag")),
+        (["--max-running", "9"], "max_running", 9),
+        (["--max-running-per-user", "0"], "max_running_per_user", 0),
+        (["--max-running-per-type", "a=4", "--max-running-per-type", "b=0"], "max_running_per_type", {"a": 4, "b": 0}),
+        (["--max-queued", "99"], "max_queued", 99),
+        (["--jobs", "one", "--jobs", "two"], "jobs", ["one", "two"]),
+        (["--tree", "auto"], "tree", "auto"),
+        (["--log-level", "DEBUG"], "log_level", "DEBUG"),
+    ],
+)
+def test_a_flag_is_over_the_file(file: Path, flags: list[str], name: str, value: object) -> None:
+    """Also where its value is 0; all else stays as the file has it."""
+    expected = {**msgspec.structs.asdict(config(file=file)), name: value}
+    assert msgspec.structs.asdict(config(*flags, file=file)) == expected
+
+
+def test_switches_are_over_the_defaults_and_unset_they_leave_the_file_alone(file: Path, tmp_path: Path) -> None:
+    """A flag that was not given says nothing."""
+    found = config("--no-warm", "--stop-on-eof")
+    assert (found.warm, found.stop_on_eof) == (False, True)
+    warm = tmp_path / "warm.toml"
+    warm.write_text("warm = true\nstop_on_eof = false")
+    assert (config(file=warm).warm, config(file=warm).stop_on_eof) == (True, False)
+    assert config("--no-warm", file=warm).warm is False
+
+
+def test_outputs_lie_below_the_state_that_counts(file: Path, tmp_path: Path) -> None:
+    """A flag moves both."""
+    bare = tmp_path / "bare.toml"
+    bare.write_text('state_dir = "/file/state"')
+    assert config(file=bare).outputs_dir == Path("/file/state/users")
+    assert config("--state-dir", "/flag", file=bare).outputs_dir == Path("/flag/users")
+
+
+def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Jobs have a current directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    found = config("--state-dir", "s", "--runtime-dir", "r")
+    assert (found.state_dir, found.runtime_dir) == (tmp_path / "s", tmp_path / "r")
+    assert found.outputs_dir == tmp_path / "s" / "users"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_runing = 3", "unknown field `max_runing`"),
+        ("max-running = 3", "unknown field `max-running`"),
+        ("[limits]\nmax_running = 3", "unknown field `limits`"),
+        ('max_running = "3"', "max_running"),
+        ("max_running = 1.5", "max_running"),
+        ('jobs = "one"', "jobs"),
+        ("jobs = [1]", "jobs"),
+        ("max_running_per_type = { exec = true }", "max_running_per_type"),
+        ("warm = 1", "warm"),
+    ],
+)
+def test_a_setting_that_is_unknown_or_does_not_fit_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt limit must not pass in silence; the message names the file and the setting."""
+    path = tmp_path / "annul.toml"
+    path.write_text(text)
+    with pytest.raises(StartError, match=message) as raised:
+        config(file=path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"max_running =", b"\xff\xfe", b"a = 1\na = 2"])
+def test_a_file_that_is_no_toml_stops_the_start(tmp_path: Path, content: bytes) -> None:
+    """Rather than the daemon starting without its limits."""
+    path = tmp_path / "annul.toml"
+    path.write_bytes(content)
+    with pytest.raises(StartError, match="reading the configuration"):
+        config(file=path)
+
+
+def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    """It was named: its absence is no default."""
+    with pytest.raises(StartError, match="reading the configuration"):
+        config(file=tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--max-running", "0"],
+        ["--max-running", "x"],
+        ["--max-running-per-user", "-1"],
+        ["--max-queued", "0"],
+        ["--max-running-per-type", "exec"],
+        ["--max-running-per-type", "=3"],
+        ["--max-running-per-type", "exec=-1"],
+        ["--max-running-per-type", "exec="],
+        ["--tree", "magic"],
+        ["--log-level", "LOUD"],
+        ["--max-runing", "3"],
+        ["stray"],
+    ],
+)
+def test_a_flag_that_does_not_fit_is_a_usage_error(flags: list[str]) -> None:
+    """Before anything is read or made."""
+    with pytest.raises(click.UsageError):
+        options(*flags)
+
+
+def test_a_start_that_fails_says_why_without_a_traceback(tmp_path: Path) -> None:
+    """One line on standard error, and exit status 1."""
+    path = tmp_path / "annul.toml"
+    path.write_text("max_runing = 3")
+    found = CliRunner().invoke(serve, ["--config", str(path)])
+    assert found.exit_code == 1
+    assert found.output.startswith("annul serve: ")
+    assert "max_runing" in found.output
+    assert "Traceback" not in found.output
+    assert not (tmp_path / "env-state").exists()

@@ -1,0 +1,335 @@
+"""The ledger, over a real store that another connection locks: requests are refused, facts wait and stay in order."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from annul.errors import StoreError
+from annul.ledger import Ledger
+from annul.store import JobRecord, Store
+from annul_client.wire import Event, State
+
+
+def record(seq: int = 1, **values: Any) -> JobRecord:
+    given: dict[str, Any] = {
+        "seq": seq,
+        "id": f"j{seq}",
+        "request": None,
+        "type": "t",
+        "user": "ann",
+        "key": None,
+        "digest": b"",
+        "title": "",
+        "labels": {},
+        "priority": 0,
+        "params": msgspec.Raw(b"{}"),
+        "timeout_s": None,
+        "not_before": None,
+        "submitted_by": "cli",
+        "created_at": 1.0,
+    }
+    return JobRecord(**given | values)
+
+
+class Desk:
+    """A ledger, what it told, and a second connection that can lock its store."""
+
+    def __init__(self, path: Path, keep_events: int = 100_000) -> None:
+        self.path = path
+        self.store = Store(path)
+        self.told: list[Event] = []
+        self.log: list[str] = []
+        self.ledger = Ledger(self.store, outputs_dir="/out", keep_events=keep_events, tell=self._tell)
+        self.now = 0.0
+
+    def _tell(self, event: Event, body: bytes) -> None:
+        assert msgspec.msgpack.decode(body, type=Event) == event
+        assert self.store.events_since(event.seq - 1, None, 1) == [body], "told before it was durable"
+        self.told.append(event)
+        self.log.append(f"told {event.job.id} {event.kind}")
+
+    def note(self, text: str) -> Callable[..., None]:
+        return lambda *_: self.log.append(text)
+
+    def submit(self, seq: int, **values: Any) -> JobRecord:
+        one = record(seq, **values)
+        return self.ledger.change(
+            one, "queued", insert=True, then=self.note(f"then {one.id}"), refused=self.note(f"refused {one.id}")
+        )
+
+    def fact(self, one: JobRecord, state: State) -> JobRecord:
+        return self.ledger.change(one.with_(state=state), str(state))
+
+    def commit(self) -> None:
+        self.now += 1.0
+        self.ledger.commit(self.now)
+
+    def restart(self) -> None:
+        """As a new daemon would."""
+        self.store.close()
+        self.store = Store(self.path)
+        self.ledger = Ledger(self.store, outputs_dir="/out", keep_events=100_000, tell=self._tell)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        other = sqlite3.connect(self.path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+
+    def state(self, job_id: str) -> State | None:
+        found = self.store.job(job_id)
+        return found.state if found else None
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "annul.db")
+    yield made
+    made.store.close()
+
+
+# --- a store that takes writes ------------------------------------------------------------------------------
+
+
+def test_nothing_is_told_before_the_commit(desk: Desk) -> None:
+    """First it is durable, then who asked is answered, then everybody hears of it."""
+    desk.submit(1)
+    assert desk.ledger.waiting
+    assert (desk.state("j1"), desk.log) == (None, [])
+    desk.commit()
+    assert desk.state("j1") is State.QUEUED
+    assert desk.log == ["then j1", "told j1 queued"]
+    assert not desk.ledger.waiting
+
+
+def test_facts_are_seen_at_once_by_who_asks_the_ledger(desk: Desk) -> None:
+    """Also by key and by request, before anything is committed."""
+    one = desk.submit(1, key="k", request="r")
+    assert desk.ledger.newest("j1") is one
+    assert desk.ledger.by_key("ann", "k") is one
+    assert desk.ledger.by_request("r") is one
+    assert desk.ledger.by_key("bob", "k") is None
+    running = desk.fact(one, State.RUNNING)
+    assert desk.ledger.newest("j1") is running
+    assert desk.ledger.by_key("ann", "k") is running
+    desk.commit()
+    found = desk.ledger.by_key("ann", "k")
+    assert found is not None
+    assert (found.state, found.events) == (State.RUNNING, 2)
+
+
+def test_events_have_numbers_without_gaps_over_all_jobs_and_in_each(desk: Desk) -> None:
+    """Across turns, and across a restart."""
+    one, two = desk.submit(1), desk.submit(2)
+    desk.commit()
+    one = desk.fact(one, State.STARTING)
+    two = desk.fact(two, State.STARTING)
+    one = desk.fact(one, State.RUNNING)
+    desk.commit()
+    desk.restart()
+    desk.fact(two, State.RUNNING)
+    desk.fact(one, State.FAILED)
+    desk.commit()
+    assert [event.seq for event in desk.told] == list(range(1, 8))
+    assert [event.job_seq for event in desk.told if event.job.id == "j1"] == [1, 2, 3, 4]
+    assert [event.job_seq for event in desk.told if event.job.id == "j2"] == [1, 2, 3]
+    assert (desk.ledger.oldest_event, desk.ledger.last_event) == (1, 7)
+    assert desk.ledger.next_seq() == 3
+
+
+def test_a_change_without_an_event_tells_nobody_and_takes_no_number(desk: Desk) -> None:
+    """Its further writes belong to the same transaction."""
+    one = desk.submit(1)
+    desk.commit()
+    desk.ledger.change(one, None, extra=lambda store: store.insert_attempt("j1", 1, "boot", 2, 3))
+    desk.commit()
+    assert desk.store.attempt("j1", 1) == ("boot", 2, 3)
+    assert desk.ledger.last_event == 1
+    assert len(desk.told) == 1
+
+
+def test_what_is_noted_while_it_is_told_is_the_next_turns(desk: Desk) -> None:
+    """And is seen at once."""
+    one = record(1)
+    desk.ledger.change(one, "queued", insert=True, then=lambda: desk.fact(one.with_(events=1), State.STARTING))
+    desk.commit()
+    newest = desk.ledger.newest("j1")
+    assert newest is not None
+    assert (desk.state("j1"), newest.state) == (State.QUEUED, State.STARTING)
+    assert desk.ledger.waiting
+    desk.commit()
+    assert desk.state("j1") is State.STARTING
+
+
+def test_an_events_job_is_as_it_was_then_without_its_result(desk: Desk) -> None:
+    """Later facts of the same turn do not show in earlier events."""
+    one = desk.submit(1)
+    desk.fact(one.with_(result=msgspec.Raw(b"1")), State.COMPLETED)
+    desk.commit()
+    assert [(event.kind, event.job.state, event.job.result) for event in desk.told] == [
+        ("queued", State.QUEUED, None),
+        ("completed", State.COMPLETED, None),
+    ]
+
+
+def test_old_events_are_forgotten_every_thousand(tmp_path: Path) -> None:
+    """As many as are to be kept stay; the oldest number says where they begin."""
+    desk = Desk(tmp_path / "annul.db", keep_events=10)
+    one = desk.submit(1)
+    for _ in range(998):
+        one = desk.ledger.change(one, "progress")
+    desk.commit()
+    assert (desk.ledger.oldest_event, desk.ledger.last_event) == (1, 999)
+    desk.ledger.change(one, "progress")
+    desk.commit()
+    assert (desk.ledger.oldest_event, desk.ledger.last_event) == (991, 1000)
+    assert desk.store.event_bounds() == (991, 1000)
+    desk.store.close()
+
+
+# --- a store that does not ----------------------------------------------------------------------------------
+
+
+def test_a_request_is_refused_and_never_happened(desk: Desk) -> None:
+    """Nothing of it is left to be written later, or found by id, key or request."""
+    with desk.locked():
+        desk.submit(1, key="k", request="r")
+        desk.commit()
+        assert desk.log == ["refused j1"]
+        assert desk.ledger.newest("j1") is None
+        assert desk.ledger.by_key("ann", "k") is None
+        assert desk.ledger.by_request("r") is None
+        assert not desk.ledger.waiting
+    desk.commit()
+    assert desk.log == ["refused j1"]
+    assert desk.ledger.last_event == 0
+    desk.submit(1, key="k", request="r")
+    desk.commit()
+    assert desk.log == ["refused j1", "then j1", "told j1 queued"]
+
+
+def test_refused_is_told_why(desk: Desk) -> None:
+    """With the store's own error."""
+    errors: list[StoreError] = []
+    with desk.locked():
+        desk.ledger.change(record(1), "queued", insert=True, refused=errors.append)
+        desk.commit()
+    assert "locked" in str(errors[0])
+
+
+def test_a_fact_stays_true_and_is_written_when_the_lock_is_gone(desk: Desk) -> None:
+    """It is told only then, once, with the numbers that follow."""
+    one = desk.submit(1)
+    desk.commit()
+    with desk.locked():
+        one = desk.fact(one, State.RUNNING)
+        desk.commit()
+        one = desk.fact(one, State.CANCELLING)
+        desk.commit()
+        assert desk.ledger.newest("j1") is one
+        assert desk.state("j1") is State.QUEUED
+        assert len(desk.told) == 1
+    desk.fact(one, State.CANCELLED)
+    desk.commit()
+    assert [event.kind for event in desk.told] == ["queued", "running", "cancelling", "cancelled"]
+    assert [event.seq for event in desk.told] == [1, 2, 3, 4]
+    assert [event.job_seq for event in desk.told] == [1, 2, 3, 4]
+    assert desk.state("j1") is State.CANCELLED
+    assert not desk.ledger.waiting
+
+
+def test_facts_of_many_jobs_keep_their_order_and_outlast_requests(desk: Desk) -> None:
+    """Requests that came with them are refused; the facts go first when writing works again."""
+    first, second = desk.submit(1), desk.submit(2)
+    desk.commit()
+    desk.log.clear()
+    with desk.locked():
+        first = desk.fact(first, State.STARTING)
+        desk.submit(3)
+        second = desk.fact(second, State.STARTING)
+        desk.commit()
+        desk.submit(4)
+        desk.fact(first, State.RUNNING)
+        desk.commit()
+        assert desk.log == ["refused j3", "refused j4"]
+    desk.submit(5)
+    desk.commit()
+    assert desk.log[2:] == [
+        "then j5" if "then" in line else line
+        for line in ("told j1 starting", "told j2 starting", "told j1 running", "then j5", "told j5 queued")
+    ]
+    assert [event.seq for event in desk.told] == list(range(1, 7))
+
+
+def test_a_time_to_try_again_is_named_while_facts_wait(desk: Desk) -> None:
+    """Ever later, up to a second; none once all is written."""
+    one = desk.submit(1)
+    desk.commit()
+    assert desk.ledger.retry_at is None
+    waits = []
+    with desk.locked():
+        desk.fact(one, State.RUNNING)
+        for _ in range(8):
+            desk.commit()
+            assert desk.ledger.retry_at is not None
+            waits.append(round(desk.ledger.retry_at - desk.now, 6))
+    assert waits[0] < 0.1
+    assert waits == sorted(waits)
+    assert waits[-1] == 1.0
+    desk.commit()
+    assert desk.ledger.retry_at is None
+    assert desk.state("j1") is State.RUNNING
+
+
+def test_what_is_refused_may_note_facts_of_its_own(desk: Desk) -> None:
+    """They wait behind those that waited already."""
+    one = desk.submit(1)
+    desk.commit()
+
+    def undo(_: StoreError) -> None:
+        desk.fact(one.with_(events=2), State.FAILED)
+
+    with desk.locked():
+        desk.fact(one, State.RUNNING)
+        desk.ledger.change(record(2), "queued", insert=True, refused=undo)
+        desk.commit()
+    desk.commit()
+    assert [event.kind for event in desk.told] == ["queued", "running", "failed"]
+
+
+def test_what_comes_afterwards_is_done_whether_it_was_written_or_not(desk: Desk) -> None:
+    """A cancel's flag does not wait for a disk (C1); it comes after the answers."""
+    with desk.locked():
+        desk.submit(1)
+        desk.ledger.afterwards(desk.note("afterwards"))
+        assert desk.ledger.waiting
+        desk.commit()
+    desk.submit(2)
+    desk.ledger.afterwards(desk.note("afterwards"))
+    desk.commit()
+    desk.commit()
+    assert desk.log == ["refused j1", "afterwards", "then j2", "told j2 queued", "afterwards"]
+
+
+def test_one_write_that_fails_takes_the_whole_turn_back(desk: Desk) -> None:
+    """Half a turn is never durable."""
+    desk.submit(1, key="k")
+    desk.commit()
+    desk.log.clear()
+    desk.submit(2)
+    desk.submit(3, key="k")  # the key is taken: the store says so
+    desk.commit()
+    assert desk.log == ["refused j2", "refused j3"]
+    assert (desk.state("j2"), desk.state("j3")) == (None, None)
+    assert desk.ledger.last_event == 1

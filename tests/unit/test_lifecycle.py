@@ -1,0 +1,152 @@
+"""The life of a job: every state, every event, every way to end."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from annul.lifecycle import Action, Event, StopKind, Verdict, answer_to_cancel, conclude, step
+from annul_client.wire import FINAL_STATES, CancelOutcome, State
+
+PAIRS = list(itertools.product(State, Event))
+LIVE = [state for state in State if state not in FINAL_STATES]
+WITH_A_SLOT = [State.STARTING, State.RUNNING, State.CANCELLING]
+ENDINGS = list(itertools.product([None, *StopKind], Verdict, [True, False]))
+
+
+@pytest.mark.parametrize(("state", "event"), PAIRS)
+def test_every_event_is_decided_in_every_state(state: State, event: Event) -> None:
+    """There is no pair for which the next state and the action are not known."""
+    after, action = step(state, event)
+    assert after in State
+    assert action in Action
+
+
+@pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair[0] in FINAL_STATES])
+def test_a_final_state_is_never_left(state: State, event: Event) -> None:
+    """What is final stays as it is, and nothing is done about it."""
+    assert step(state, event) == (state, Action.NOTHING)
+
+
+def test_cancelling_is_entered_by_a_cancel_only() -> None:
+    """A time-out or a shutdown never looks like a user's cancel (C2)."""
+    entered = {
+        event for state, event in PAIRS if state is not State.CANCELLING and step(state, event)[0] == "cancelling"
+    }
+    assert entered == {Event.CANCEL}
+
+
+def test_cancelling_is_left_only_when_the_last_process_is_gone() -> None:
+    """Of all that can happen to a job being cancelled, only GONE concludes it (C3)."""
+    assert {event for event in Event if step(State.CANCELLING, event)[1] is Action.CONCLUDE} == {Event.GONE}
+    assert {step(State.CANCELLING, event)[0] for event in Event} == {State.CANCELLING}
+
+
+@pytest.mark.parametrize("state", LIVE)
+def test_a_cancel_is_never_ignored(state: State) -> None:
+    """A live job that is cancelled is cancelled at once or is being stopped."""
+    after, action = step(state, Event.CANCEL)
+    assert (after, action) in {(State.CANCELLED, Action.NOTHING), (State.CANCELLING, Action.STOP)}
+    assert (after is State.CANCELLED) == (state is State.QUEUED)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_a_queued_job_is_left_alone_by_all_but_a_slot_and_a_cancel(event: Event) -> None:
+    """Without a process there is nothing to time out, shut down or be gone."""
+    changed = {Event.ADMITTED: (State.STARTING, Action.LAUNCH), Event.CANCEL: (State.CANCELLED, Action.NOTHING)}
+    assert step(State.QUEUED, event) == changed.get(event, (State.QUEUED, Action.NOTHING))
+
+
+@pytest.mark.parametrize("state", WITH_A_SLOT)
+def test_the_end_of_the_last_process_is_concluded_in_every_state_that_holds_a_slot(state: State) -> None:
+    """A slot is never lost to a job that has ended."""
+    assert step(state, Event.GONE)[1] is Action.CONCLUDE
+
+
+@pytest.mark.parametrize("event", [Event.TIMEOUT, Event.SHUTDOWN])
+def test_annuls_own_stops_keep_the_state_and_never_weaken_a_cancel(event: Event) -> None:
+    """A time-out and a shutdown run the ladder in the state as it is; a job being cancelled is stopping already."""
+    assert step(State.STARTING, event) == (State.STARTING, Action.STOP)
+    assert step(State.RUNNING, event) == (State.RUNNING, Action.STOP)
+    assert step(State.CANCELLING, event) == (State.CANCELLING, Action.NOTHING)
+
+
+def test_only_a_first_line_makes_a_job_running() -> None:
+    """`running` is entered from `starting`, by the job's own word."""
+    assert [pair for pair in PAIRS if pair[0] != "running" and step(*pair)[0] == "running"] == [
+        (State.STARTING, Event.RUNNING)
+    ]
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_answer_to_a_cancel_tells_what_it_found(state: State) -> None:
+    """`cancelled_before_start`, `cancelling` or `already_final`, by the state before it (C5)."""
+    expected = {State.QUEUED: CancelOutcome.CANCELLED_BEFORE_START} | dict.fromkeys(
+        FINAL_STATES, CancelOutcome.ALREADY_FINAL
+    )
+    assert answer_to_cancel(state) is expected.get(state, CancelOutcome.CANCELLING)
+
+
+def test_a_users_cancel_outranks_a_time_out_outranks_a_shutdown() -> None:
+    """The order of reasons is total and strict."""
+    pairs = [(a, b) for a, b in itertools.product(StopKind, StopKind) if a.outranks(b)]
+    assert pairs == [
+        (StopKind.CANCEL, StopKind.TIMEOUT),
+        (StopKind.CANCEL, StopKind.SHUTDOWN),
+        (StopKind.TIMEOUT, StopKind.SHUTDOWN),
+    ]
+
+
+# What `conclude` says: (state, code) for each verdict, by why the attempt was stopped. Q: queued again, or cancelled.
+_Q = "queued or cancelled"
+TABLE = {
+    None: {
+        Verdict.COMPLETED: ("completed", ""),
+        Verdict.FAILED: ("failed", ""),
+        Verdict.CANCELLED: ("failed", "terminated"),
+        Verdict.NONE: ("failed", "crashed"),
+    },
+    StopKind.CANCEL: dict.fromkeys(Verdict, ("cancelled", "")),
+    StopKind.TIMEOUT: dict.fromkeys(Verdict, ("failed", "timeout")),
+    StopKind.SHUTDOWN: {
+        Verdict.COMPLETED: ("completed", ""),
+        Verdict.FAILED: ("failed", ""),
+        Verdict.CANCELLED: (_Q, ""),
+        Verdict.NONE: (_Q, ""),
+    },
+}
+
+
+@pytest.mark.parametrize(("stop", "verdict", "queue_again"), ENDINGS)
+def test_how_an_attempt_ends(stop: StopKind | None, verdict: Verdict, queue_again: bool) -> None:
+    """Each pair of a reason to stop and the job's own word has its one conclusion."""
+    state, code = TABLE[stop][verdict]
+    found = conclude(stop, verdict, queue_again=queue_again)
+    assert found.state == (("queued" if queue_again else "cancelled") if state == _Q else state)
+    assert found.code == code
+
+
+@pytest.mark.parametrize(("stop", "verdict", "queue_again"), ENDINGS)
+def test_outputs_are_published_with_completed_and_with_nothing_else(
+    stop: StopKind | None, verdict: Verdict, queue_again: bool
+) -> None:
+    """A cancelled or failed job leaves no file (C9)."""
+    found = conclude(stop, verdict, queue_again=queue_again)
+    assert found.publish == (found.state is State.COMPLETED)
+
+
+@pytest.mark.parametrize(("stop", "verdict", "queue_again"), ENDINGS)
+def test_a_result_that_does_not_count_is_noted_as_late(
+    stop: StopKind | None, verdict: Verdict, queue_again: bool
+) -> None:
+    """A result after a cancel or a time-out is evidence, never the state (C2)."""
+    found = conclude(stop, verdict, queue_again=queue_again)
+    assert found.late_result == (verdict is Verdict.COMPLETED and found.state is not State.COMPLETED)
+
+
+@pytest.mark.parametrize(("stop", "verdict", "queue_again"), ENDINGS)
+def test_an_attempt_ends_final_or_queued_again(stop: StopKind | None, verdict: Verdict, queue_again: bool) -> None:
+    """Nothing is concluded into a state that needs a process; only a shutdown queues again, where the type says so."""
+    found = conclude(stop, verdict, queue_again=queue_again)
+    assert found.state.final or (found.state is State.QUEUED and stop is StopKind.SHUTDOWN and queue_again)

@@ -1,0 +1,122 @@
+"""Publishing: outputs appear where their user finds them, by rename, once, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from annul.publishing import escapes, publish
+from annul.runtime.outcome import staged
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Path:
+    path = tmp_path / "staging"
+    (path / "cvs" / "deep").mkdir(parents=True)
+    (path / "top.txt").write_text("top")
+    (path / "cvs" / "a b.json").write_text("a")
+    (path / "cvs" / "deep" / "ü.pdf").write_text("u")
+    return path
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Path:
+    return tmp_path / "users" / "ann"
+
+
+NAMES = ["cvs/a b.json", "cvs/deep/ü.pdf", "top.txt"]
+
+
+def found(path: Path) -> dict[str, str]:
+    return {str(one.relative_to(path)): one.read_text() for one in path.rglob("*") if one.is_file()}
+
+
+def test_what_is_staged_is_named_relative_and_in_order(staging: Path) -> None:
+    """Regular files only: a link, a pipe or a directory is no output."""
+    (staging / "link").symlink_to("/etc/passwd")
+    (staging / "folder").symlink_to("/etc")
+    (staging / "empty").mkdir()
+    assert staged(staging) == NAMES
+    assert staged(staging / "empty") == []
+
+
+def test_files_are_moved_whole_and_private(staging: Path, user: Path) -> None:
+    """Each is the very file that was staged, readable by its owner only; folders are made."""
+    (staging / "top.txt").chmod(0o666)
+    number = (staging / "top.txt").stat().st_ino
+    publish(staging, user, staged(staging))
+    assert found(user) == {"top.txt": "top", "cvs/a b.json": "a", "cvs/deep/ü.pdf": "u"}
+    assert (user / "top.txt").stat().st_ino == number
+    assert (user / "top.txt").stat().st_mode & 0o777 == 0o600
+    assert found(staging) == {}
+
+
+def test_what_is_not_named_stays(staging: Path, user: Path) -> None:
+    """Only the files that were committed are published."""
+    publish(staging, user, ["top.txt"])
+    assert found(user) == {"top.txt": "top"}
+    assert found(staging).keys() == {"cvs/a b.json", "cvs/deep/ü.pdf"}
+
+
+def test_publishing_twice_changes_nothing_more(staging: Path, user: Path) -> None:
+    """As after a crash between the last rename and the note of it."""
+    publish(staging, user, NAMES)
+    before = found(user)
+    publish(staging, user, NAMES)
+    assert found(user) == before
+
+
+@pytest.mark.parametrize("done", range(len(NAMES)))
+def test_publishing_goes_on_where_it_was_interrupted(staging: Path, user: Path, done: int) -> None:
+    """A crash between any two renames loses nothing."""
+    publish(staging, user, NAMES[:done])
+    publish(staging, user, NAMES)
+    assert found(user).keys() == set(NAMES)
+
+
+def test_a_new_output_replaces_the_old_one_of_its_name(staging: Path, user: Path) -> None:
+    """Whole: a reader sees the old file or the new one."""
+    user.mkdir(parents=True)
+    (user / "top.txt").write_text("old")
+    with (user / "top.txt").open() as reader:
+        publish(staging, user, ["top.txt"])
+        assert reader.read() == "old"
+    assert (user / "top.txt").read_text() == "top"
+
+
+def test_an_output_that_cannot_be_moved_is_an_error_and_stays_staged(staging: Path, user: Path) -> None:
+    """A directory of the user's is in the way: it is tried again at the next start."""
+    (user / "top.txt" / "mine").mkdir(parents=True)
+    with pytest.raises(OSError):
+        publish(staging, user, ["top.txt"])
+    assert (staging / "top.txt").read_text() == "top"
+    assert (user / "top.txt" / "mine").is_dir()
+
+
+def test_nothing_to_publish_makes_nothing(staging: Path, user: Path) -> None:
+    """Not even the user's directory."""
+    publish(staging, user, [])
+    assert not user.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../bob/x", "a/../../x", "/etc/x", ".", "", "..", "cvs/..", "../ann", "../annette/x", "out/x", "out/b/x"]
+)
+def test_what_would_land_elsewhere_escapes(user: Path, tmp_path: Path, name: str) -> None:
+    """Through dots, as an absolute path, as the directory itself, or through a link in it."""
+    user.mkdir(parents=True)
+    (user / "out").symlink_to(tmp_path)
+    assert escapes(user, [name])
+    assert escapes(user, ["fine.txt", name])
+
+
+def test_what_lands_inside_does_not_escape(user: Path, tmp_path: Path) -> None:
+    """Also where the directory is not there yet, or is itself reached through a link."""
+    names = ["x", "a/b", "a/../b", "..x", "a..b/c"]
+    assert not escapes(user, names)
+    user.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "users")
+    (user / "inner").symlink_to(user)
+    assert not escapes(tmp_path / "link" / "ann", [*names, "inner/x"])
+    assert not escapes(user, [])
