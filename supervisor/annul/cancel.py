@@ -17,6 +17,7 @@ from annul_client.wire import Stage
 _TERM_AGAIN_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 # SIGKILL is repeated for what was forked meanwhile; from then on the kernel is asked ever less often.
 _KILL_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_DUMP_S = 0.005  # for the stacks to be written, between the deadline and SIGKILL
 _STUCK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -26,6 +27,7 @@ class Step(StrEnum):
     BEGIN = "begin"  # set the flag, send SIGTERM: to the leader or, for commands, to the tree
     TERM_LEADER = "term_leader"  # SIGTERM again: it may have been lost
     TERM_SURVIVORS = "term_survivors"  # the leader left others behind: they get theirs at once
+    DUMP = "dump"  # ask for the Python stacks: where is it stuck?
     KILL = "kill"  # SIGKILL, the whole tree
 
 
@@ -40,6 +42,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: float  # unix seconds, for display
     flag: float | None = None
     sigterm: float | None = None
+    dumped: float | None = None  # when the stacks were asked for
     sigkill: float | None = None  # the first one
     terms: int = 0
     kills: int = 0
@@ -57,6 +60,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     leader_alive: bool
     unwound: bool  # the cancel has come out of the job's function: no further SIGTERM is needed
+    can_dump: bool = False  # its leader runs Python code of the job's
     repeat_term: bool = True  # False for commands: a second SIGTERM means "at once" to many programs
 
 
@@ -70,6 +74,8 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
     if now < _next(ladder, seen):
         return ladder, None
     if now >= ladder.deadline:
+        if seen.can_dump and seen.leader_alive and ladder.dumped is None and ladder.grace_s > 0 and not ladder.kills:
+            return msgspec.structs.replace(ladder, dumped=now, last=now), Step.DUMP
         return (
             msgspec.structs.replace(
                 ladder,
@@ -94,6 +100,8 @@ def _next(ladder: Ladder, seen: Seen) -> float:
     if ladder.kills:
         waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
         return ladder.last + waits[min(ladder.kills, len(waits)) - 1]
+    if ladder.dumped is not None:
+        return ladder.dumped + _DUMP_S
     if not seen.leader_alive:
         return ladder.deadline if ladder.survivors_told else ladder.last
     if seen.unwound or not seen.repeat_term:

@@ -19,6 +19,7 @@ from annul import lifecycle, publishing, starting, stopping
 from annul.lifecycle import Action, Conclusion, Event, StopKind, Verdict
 from annul.registry import Active
 from annul.runtime import outcome
+from annul.runtime.entry import STACKS
 from annul.runtime.outcome import Outcome
 from annul.store import JobRecord
 from annul_client.wire import ErrorInfo, Progress, State
@@ -174,6 +175,7 @@ def discard(sup: Supervision, active: Active) -> None:
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
     shutil.rmtree(active.run_dir, ignore_errors=True)
+    (active.attempt_dir / STACKS).unlink(missing_ok=True)
     for name in ("work", "tmp", "staging"):
         sup.sweeper.add(active.attempt_dir / name)
 

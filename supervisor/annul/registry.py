@@ -64,6 +64,7 @@ class Active:
         return cancel.Seen(
             leader_alive=self.leader_alive,
             unwound=self.board.unwound_at != 0,
+            can_dump=not self.known.type.signal_tree and self.board.running_at != 0,
             repeat_term=not self.known.type.signal_tree,
         )
 

@@ -22,7 +22,7 @@ from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
-from annul.tree import CgroupTree, send
+from annul.tree import CgroupTree, send, send_by
 from annul_client.wire import ErrorInfo, Progress, State
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
     (active.run_dir / BOARD).unlink(missing_ok=True)
     late = active.board.process()
     if late is not None and (fd := open_pidfd(*late)) is not None:
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        send_by(fd, signal.SIGKILL)
         os.close(fd)
     active.ended = True
     if active.ladder is None:

@@ -17,15 +17,17 @@ from annul.board import Notice
 from annul.cancel import Ladder, Step
 from annul.lifecycle import Action, Event, StopKind
 from annul.registry import Active
+from annul.runtime.entry import DUMP_SIGNAL, STACKS
 from annul.runtime.outcome import Outcome
 from annul.store.record import utc
-from annul.tree import send
+from annul.tree import send, send_by
 from annul_client.wire import CancelRecord, Stage
 
 if TYPE_CHECKING:
     from annul.supervision import Supervision
 
 _log = logging.getLogger(__name__)
+_STACKS_MAX = 8000  # characters of Python stacks in a cancel record
 
 
 def begin(
@@ -93,6 +95,9 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
             _terminate(active, whole_tree=False)
         case Step.TERM_SURVIVORS:
             _terminate(active, whole_tree=True)
+        case Step.DUMP:
+            if active.pidfd is not None:
+                send_by(active.pidfd, DUMP_SIGNAL)
         case Step.KILL:
             _kill(sup, active)
             if ladder.stuck and not active.stuck_told and not active.over:
@@ -113,11 +118,8 @@ def _write_notice(active: Active, ladder: Ladder) -> None:
 def _terminate(active: Active, *, whole_tree: bool) -> None:
     """SIGTERM, then SIGCONT so that a stopped job can react."""
     if active.pidfd is not None:
-        for signum in (signal.SIGTERM, signal.SIGCONT):
-            try:
-                signal.pidfd_send_signal(active.pidfd, signum)
-            except ProcessLookupError:
-                break
+        send_by(active.pidfd, signal.SIGTERM)
+        send_by(active.pidfd, signal.SIGCONT)
     if whole_tree:
         for pid in active.tree.look(active.pid, leader_alive=active.leader_alive).pids:
             if pid != active.pid:
@@ -188,8 +190,20 @@ def cancel_record(
         swept=len(active.swept),
         late_result=late_result,
         stuck=bool(stuck_at),
-        stuck_at=stuck_at,
+        stuck_at=stuck_at or (_stacks(active) if gone and ladder.sigkill is not None else ""),
     )
+
+
+def _stacks(active: Active) -> str:
+    """The Python stacks that the leader wrote before it was killed; where there are some, its log gets them too."""
+    try:
+        stacks = (active.attempt_dir / STACKS).read_text(errors="replace")[:_STACKS_MAX]
+        if stacks:
+            with (active.attempt_dir / "log").open("a") as log:
+                log.write(f"annul: killed; it was stuck here:\n{stacks}")
+    except OSError:
+        return ""
+    return stacks
 
 
 def _where(pid: int) -> str:

@@ -74,11 +74,17 @@ def send(pid: int, signum: int) -> bool:
     except OSError:
         return False
     try:
-        signal.pidfd_send_signal(fd, signum)
-    except OSError:
-        return False
+        return send_by(fd, signum)
     finally:
         os.close(fd)
+
+
+def send_by(pidfd: int, signum: int) -> bool:
+    """Signal the process that a pidfd stands for. False where it is gone."""
+    try:
+        signal.pidfd_send_signal(pidfd, signum)
+    except OSError:
+        return False
     return True
 
 

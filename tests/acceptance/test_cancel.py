@@ -96,6 +96,8 @@ def test_stubborn_job_is_killed_at_the_deadline(client: Client, tmp_path: Path) 
     assert job.cancel.stage is Stage.SIGKILL
     assert job.cancel.sigkill_s is not None
     assert job.cancel.sigkill_s >= 0.3
+    assert "in _beat" in job.cancel.stuck_at  # where it was, by its Python stack
+    assert b"in _beat" in client.logs(job.id)
     assert job.pid is None
     assert not processes_with(f"ANNUL_MARK={job.id}.")
     assert mark.stat().st_size == size

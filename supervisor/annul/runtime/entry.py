@@ -8,6 +8,7 @@ is already where the whole of it can be found.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib
 import logging
@@ -35,6 +36,8 @@ from annul.runtime.signal import JobSignal
 from annul_client.wire import ErrorInfo, Stage
 
 BOARD = "board"  # its name in the run directory
+STACKS = "stacks"  # its name in the attempt's directory: where the job was when it had to be killed
+DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
 
 
 def load(target: str) -> JobType:
@@ -77,6 +80,7 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     for name in ("staging", "work", "tmp"):
         (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     _redirect(attempt_dir / "log")
+    _dump_on_signal(attempt_dir / STACKS)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(launch.env)
@@ -194,6 +198,11 @@ def _redirect(log: Path) -> None:
     os.close(fd)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _dump_on_signal(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True)
 
 
 def _flush() -> None:
