@@ -14,7 +14,7 @@ import msgspec
 
 from annul import logs
 from annul.config import Config
-from annul.errors import StartError
+from annul.errors import StartError, StoreError
 from annul_client import places
 
 
@@ -22,7 +22,7 @@ def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
     found = {}
     for value in values:
         name, _sep, number = value.partition("=")
-        if not name or not number.isdigit():
+        if not name or not (number.isascii() and number.isdigit()):
             raise click.BadParameter(f"{value!r} is not TYPE=NUMBER")
         found[name] = int(number)
     return found
@@ -66,7 +66,7 @@ def serve(config_file: Path | None, no_warm: bool, **options: Any) -> None:
         config = _config(config_file, {**options, "warm": False if no_warm else None})
         logs.set_up(config.log_level)
         _run(config)
-    except StartError as error:
+    except (StartError, StoreError) as error:
         click.echo(f"annul serve: {error}", err=True)
         sys.exit(1)
 
@@ -82,6 +82,9 @@ def _config(file: Path | None, options: dict[str, Any]) -> Config:
     values |= {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
     if options["warm"] is False:
         values["warm"] = False
+    for name in ("state_dir", "runtime_dir", "outputs_dir"):
+        if not isinstance(values.get(name, ""), str | Path):
+            raise StartError(f"the configuration {file}: {name} is a path, not {values[name]!r}")
     state_dir = Path(values.get("state_dir") or places.state_dir()).absolute()
     values["state_dir"] = state_dir
     values["runtime_dir"] = Path(values.get("runtime_dir") or places.runtime_dir()).absolute()

@@ -7,10 +7,9 @@ store refused (contract C1).
 
 A plain mmap of a preallocated file: on a full tmpfs a sparse one would be SIGBUS, and
 `multiprocessing.shared_memory` has a tracker that unlinks it. Each field has one writer. What is longer than a
-machine word is behind a sequence counter that is odd while it is being written (a seqlock): a reader tries again.
-
-Non-guarantee: a process killed in the middle of a write leaves the counter odd; readers then give the last words
-as they are after a few tries.
+machine word has two slots: the writer fills the one that is not in use and then switches over with one store. So a
+writer that is stopped or killed in the middle leaves the last whole value in place, and a reader tries again only
+where it was overtaken twice.
 """
 
 from __future__ import annotations
@@ -23,31 +22,30 @@ from pathlib import Path
 
 import msgspec
 
-SIZE = 4096
-_MAGIC = b"ANNUL\x00\x00\x01"
+SIZE = 8192
+_MAGIC = b"ANNUL\x00\x00\x01"  # the last byte is the layout's version
 
 # Written by the daemon.
-FLAG = 8  # u8: 1 once the job is to stop
-_CANCEL_SEQ = 16  # u64
-_DEADLINE = 24  # i64, monotonic ns: when SIGKILL comes
-_CANCEL = 32  # u16 length, then the JSON of a Notice
-_CANCEL_MAX = 1900
+FLAG = 8  # u8: 0, or once the job is to stop 1 + the slot of the notice that counts
+_NOTICES = (32, 2048)  # i64 deadline (monotonic ns: when SIGKILL comes), u16 length, the JSON of a Notice
+_NOTICE_MAX = 1900
 
 # Written by the job.
-_PID = 2048  # u64
-_START_TIME = 2056  # u64, clock ticks since boot: /proc/PID/stat field 22
-_RUNNING_AT = 2064  # i64, monotonic ns; 0: not yet
-_NOTICED_AT = 2072  # i64, monotonic ns; 0: not yet
-_UNWOUND_AT = 2080  # i64, monotonic ns: the cancel came out of the job's function; no SIGTERM is needed any more
-_PROGRESS_SEQ = 2088  # u64
-_FRACTION = 2096  # f64; NaN: the job cannot tell
-_STAGE = 2104  # u16 length, then UTF-8
+_PID = 4096  # u64
+_START_TIME = 4104  # u64, clock ticks since boot: /proc/PID/stat field 22
+_RUNNING_AT = 4112  # i64, monotonic ns; 0: not yet
+_NOTICED_AT = 4120  # i64, monotonic ns; 0: not yet
+_UNWOUND_AT = 4128  # i64, monotonic ns: the cancel came out of the job's function; no SIGTERM is needed any more
+_REPORTS = 4136  # u64: how many progress reports there were; the last one is in slot (number modulo 2)
+_PROGRESS = (4144, 4672)  # f64 fraction (NaN: the job cannot tell), u16 length, UTF-8
 _STAGE_MAX = 400
 
-_U16 = struct.Struct("=H")
-_U64 = struct.Struct("=Q")
-_I64 = struct.Struct("=q")
-_F64 = struct.Struct("=d")
+# Native and aligned: each is written by one store.
+_U16 = struct.Struct("H")
+_U64 = struct.Struct("Q")
+_I64 = struct.Struct("q")
+_F64 = struct.Struct("d")
+_TRIES = 1000
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -76,6 +74,9 @@ class Board:
         try:
             os.posix_fallocate(fd, 0, SIZE)
             memory = mmap.mmap(fd, SIZE)
+        except OSError:
+            path.unlink()
+            raise
         finally:
             os.close(fd)
         memory[0:8] = _MAGIC
@@ -108,14 +109,15 @@ class Board:
 
     def set_cancel(self, notice: Notice, deadline_ns: int) -> None:
         """Write reason and deadline, then the flag: whoever sees the flag finds the reason (C7)."""
-        body = msgspec.json.encode(notice)
-        if len(body) > _CANCEL_MAX:  # the reason is data of the asker; the deadline must get through regardless
-            body = msgspec.json.encode(msgspec.structs.replace(notice, reason=notice.reason[:200], by=notice.by[:60]))
-        seq = self._begin(_CANCEL_SEQ)
-        _I64.pack_into(self._map, _DEADLINE, deadline_ns)
-        self._put_bytes(_CANCEL, body[:_CANCEL_MAX])
-        self._end(_CANCEL_SEQ, seq)
-        self._map[FLAG] = 1
+        body = _encode(notice)
+        if len(body) > _NOTICE_MAX:  # the reason is data of the asker; the deadline must get through regardless
+            body = _encode(msgspec.structs.replace(notice, reason=notice.reason[:200], by=notice.by[:60]))
+        if len(body) > _NOTICE_MAX:
+            body = _encode(msgspec.structs.replace(notice, reason="", by=""))
+        slot = 1 if self._map[FLAG] == 1 else 0
+        _I64.pack_into(self._map, _NOTICES[slot], deadline_ns)
+        self._put_bytes(_NOTICES[slot] + 8, body)
+        self._map[FLAG] = slot + 1
 
     @property
     def flag(self) -> bool:
@@ -123,15 +125,19 @@ class Board:
 
     def cancel(self) -> tuple[Notice, int] | None:
         """The cancel and its deadline (monotonic ns), or None while there is none."""
-        if not self._map[FLAG]:
-            return None
-        for _ in range(1000):
-            before = _U64.unpack_from(self._map, _CANCEL_SEQ)[0]
-            deadline = _I64.unpack_from(self._map, _DEADLINE)[0]
-            body = self._get_bytes(_CANCEL)
-            if before % 2 == 0 and before == _U64.unpack_from(self._map, _CANCEL_SEQ)[0]:
+        for _ in range(_TRIES):
+            flag = self._map[FLAG]
+            if not flag:
+                return None
+            at = _NOTICES[(flag - 1) % 2]
+            deadline = int(_I64.unpack_from(self._map, at)[0])
+            body = self._get_bytes(at + 8)
+            if flag == self._map[FLAG]:
                 break
-        return msgspec.json.decode(body, type=Notice), deadline
+        try:
+            return msgspec.json.decode(body, type=Notice), deadline
+        except msgspec.MsgspecError:  # overtaken again and again, or not written by us: that it is to stop still counts
+            return Notice("cancel", "", "", 0.0, 0.0), deadline
 
     # --- the job's own stamps -----------------------------------------------------------------------------------
 
@@ -170,31 +176,26 @@ class Board:
     # --- progress: job writes, daemon reads ---------------------------------------------------------------------
 
     def set_progress(self, fraction: float | None, stage: str) -> None:
-        seq = self._begin(_PROGRESS_SEQ)
-        _F64.pack_into(self._map, _FRACTION, float("nan") if fraction is None else fraction)
+        """Not to be called by two threads at once."""
+        number = int(_U64.unpack_from(self._map, _REPORTS)[0]) + 1
+        at = _PROGRESS[number % 2]
+        _F64.pack_into(self._map, at, float("nan") if fraction is None else fraction)
         # Cut on a character's edge, so that the daemon can decode it.
-        self._put_bytes(_STAGE, stage.encode("utf-8", "replace")[:_STAGE_MAX].decode("utf-8", "ignore").encode())
-        self._end(_PROGRESS_SEQ, seq)
+        self._put_bytes(at + 8, stage.encode("utf-8", "replace")[:_STAGE_MAX].decode("utf-8", "ignore").encode())
+        _U64.pack_into(self._map, _REPORTS, number)
 
     def progress(self) -> tuple[int, float | None, str]:
-        """(sequence number, fraction, stage). The number changes with each report; 0: none yet."""
-        for _ in range(1000):
-            before = _U64.unpack_from(self._map, _PROGRESS_SEQ)[0]
-            fraction = _F64.unpack_from(self._map, _FRACTION)[0]
-            stage = self._get_bytes(_STAGE)
-            if before % 2 == 0 and before == _U64.unpack_from(self._map, _PROGRESS_SEQ)[0]:
+        """(number of reports so far, fraction, stage) of the last report; 0: none yet."""
+        for _ in range(_TRIES):
+            number = int(_U64.unpack_from(self._map, _REPORTS)[0])
+            at = _PROGRESS[number % 2]
+            fraction = float(_F64.unpack_from(self._map, at)[0])
+            stage = self._get_bytes(at + 8)
+            if number == _U64.unpack_from(self._map, _REPORTS)[0]:
                 break
-        return before, None if math.isnan(fraction) else fraction, stage.decode("utf-8", "replace")
+        return number, None if math.isnan(fraction) else fraction, stage.decode("utf-8", "replace")
 
     # --- encoding -----------------------------------------------------------------------------------------------
-
-    def _begin(self, where: int) -> int:
-        seq = int(_U64.unpack_from(self._map, where)[0]) | 1  # also after a writer that died in the middle
-        _U64.pack_into(self._map, where, seq)
-        return seq
-
-    def _end(self, where: int, seq: int) -> None:
-        _U64.pack_into(self._map, where, seq + 1)
 
     def _put_bytes(self, where: int, data: bytes) -> None:
         _U16.pack_into(self._map, where, len(data))
@@ -202,3 +203,10 @@ class Board:
 
     def _get_bytes(self, where: int) -> bytes:
         return self._map[where + 2 : where + 2 + _U16.unpack_from(self._map, where)[0]]
+
+
+def _encode(notice: Notice) -> bytes:
+    """JSON; what is no Unicode text (a lone surrogate) becomes a question mark."""
+    clean = {"reason": notice.reason, "by": notice.by}
+    clean = {name: text.encode("utf-8", "replace").decode() for name, text in clean.items()}
+    return msgspec.json.encode(msgspec.structs.replace(notice, **clean))

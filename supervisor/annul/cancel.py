@@ -79,7 +79,7 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
         return (
             msgspec.structs.replace(
                 ladder,
-                sigkill=ladder.sigkill or now,
+                sigkill=now if ladder.sigkill is None else ladder.sigkill,
                 kills=ladder.kills + 1,
                 last=now,
                 stuck=ladder.kills >= len(_KILL_AGAIN_S),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from annul_client.wire import TypeInfo
 
 _log = logging.getLogger(__name__)
 GROUP = "annul.jobs"
+_NAMED = re.compile(r"(?:required|unknown) field `(.*)`")
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -28,7 +30,7 @@ class Known(msgspec.Struct, frozen=True):
     @property
     def inputs(self) -> list[str]:
         """The parameters that name an input file."""
-        return [name for name, about in self.schema.get("properties", {}).items() if about.get("x-annul-input")]
+        return [name for name, about in self.schema.get("properties", {}).items() if _is_input(about)]
 
 
 class Catalog:
@@ -41,7 +43,7 @@ class Catalog:
         for point in entry_points(group=GROUP):
             try:
                 self._add(point.load(), point.value)
-            except Exception as error:  # noqa: BLE001 (somebody's package is broken; the other types work)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 (somebody's package is broken; the other types work)
                 self.broken[point.name] = f"{type(error).__name__}: {error}"
                 _log.warning("cannot load job type %s: %s", point.name, error, extra={"action": "load"})
         for name in modules:
@@ -50,7 +52,7 @@ class Catalog:
                 found = {key: value for key, value in vars(module).items() if isinstance(value, JobType)}
                 for key, value in found.items():
                     self._add(value, f"{name}:{key}")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise StartError(f"loading job types from module {name!r}: {type(error).__name__}: {error}") from error
             if not found:
                 raise StartError(f"module {name!r} has no job type: mark a function of it with @annul.job(...)")
@@ -58,6 +60,9 @@ class Catalog:
     def _add(self, job_type: object, target: str) -> None:
         if not isinstance(job_type, JobType):
             raise TypeError(f"{target} is no job type; is @job missing?")
+        before = self.known.get(job_type.name)
+        if before is not None and before.target != target:
+            raise TypeError(f"{target}: there is a job type {job_type.name!r} already, {before.target}")
         self.known[job_type.name] = Known(job_type, target, _schema(job_type.params))
 
     def get(self, name: str) -> Known:
@@ -79,11 +84,13 @@ class Catalog:
         except msgspec.ValidationError as error:
             message, _, where = str(error).partition(" - at `$")
             field = "params" + where.rstrip("`")
-            if not where and "`" in message:  # missing and unknown fields are named in the text only
-                field = f"params.{message.split('`')[1]}"
+            named = _NAMED.search(message)  # what is missing or unknown is named in the text only
+            if named is not None:
+                field += f".{named[1]}"
             raise Refused("invalid_params", f"{known.type.name}: {message} (at {field})", field) from error
+        plain = msgspec.to_builtins(value)
         for name in known.inputs:
-            path = getattr(value, name)
+            path = plain.get(name)
             if path and not Path(path).is_absolute():
                 raise Refused(
                     "invalid_params",
@@ -123,5 +130,11 @@ class _NoParams(msgspec.Struct, frozen=True):
 def _schema(params: type[msgspec.Struct]) -> dict[str, Any]:
     (schema,), definitions = msgspec.json.schema_components([params], ref_template="#/$defs/{name}")
     name = schema["$ref"].rpartition("/")[2]
-    top = dict(definitions.pop(name))
+    top = dict(definitions[name])
+    if f'"#/$defs/{name}"'.encode() not in msgspec.json.encode(definitions):
+        del definitions[name]  # nothing refers to it: it is not recursive
     return {**top, "$defs": definitions} if definitions else top
+
+
+def _is_input(about: dict[str, Any]) -> bool:
+    return bool(about.get("x-annul-input")) or any(_is_input(one) for one in about.get("anyOf", ()))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Limit = Annotated[int, msgspec.Meta(ge=0)]  # 0: none
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,13 +18,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     state_dir: Path  # store, logs, staging; survives reboots
     runtime_dir: Path  # sockets and shared memory; a private directory, its path short (sockets: 107 bytes)
     outputs_dir: Path  # users' outputs: <outputs_dir>/<user>/…; on the same file system as state_dir
-    max_running: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)  # jobs at once
-    max_running_per_user: int = 0
-    max_running_per_type: dict[str, int] = {}
-    max_queued: int = 100_000
+    max_running: Positive = msgspec.field(default_factory=lambda: os.cpu_count() or 1)  # jobs at once
+    max_running_per_user: Limit = 0
+    max_running_per_type: dict[str, Limit] = {}
+    max_queued: Positive = 100_000
     jobs: list[str] = []  # further modules with job types, beside the installed ones
-    tree: str = "auto"  # how a job's processes are found: "auto", "cgroup" or "session"
+    tree: Literal["auto", "cgroup", "session"] = "auto"  # how trees are found; auto: by cgroup if it can
     warm: bool = True  # start every type's zygote at once; False: when it is first needed
     stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`
-    keep_events: int = 100_000  # entries of the event log
-    log_level: str = "INFO"
+    keep_events: Positive = 100_000  # entries of the event log
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

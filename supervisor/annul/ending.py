@@ -93,6 +93,7 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
     """Nothing of it is alive: the attempt is over."""
     _, action = lifecycle.step(active.record.state, Event.GONE)
     assert action is Action.CONCLUDE, (active.name, active.record.state)
+    ended = _checked(sup, active, ended)
     _note_last_progress(active)
     stop = active.ladder.kind if active.ladder else None
     conclusion = lifecycle.conclude(
@@ -121,13 +122,21 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
     )
 
     def settle() -> None:
-        if not record.published:
-            publish(sup, record)
-        discard(sup, active)
+        published = record.published or publish(sup, record)
+        discard(sup, active, keep_staging=not published)
         if record.state is State.QUEUED:
             starting.enqueue(sup, record)
 
     sup.ledger.change(record, str(record.state), then=settle)
+
+
+def _checked(sup: Supervision, active: Active, ended: Outcome | None) -> Outcome | None:
+    """An outcome whose files would be published outside the user's directory is a failure."""
+    names = publishing.escaping(sup.config.outputs_dir / active.record.user, ended.files) if ended else []
+    if not names:
+        return ended
+    message = f"the output {names[0]!r} would leave its user's directory"
+    return Outcome(verdict=Verdict.FAILED, error=ErrorInfo(code="output", message=message))
 
 
 def _note_last_progress(active: Active) -> None:
@@ -154,8 +163,8 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
     return ErrorInfo(code=conclusion.code, message=message)
 
 
-def publish(sup: Supervision, record: JobRecord) -> None:
-    """Rename a completed job's outputs into place; also again after a crash in the middle of it."""
+def publish(sup: Supervision, record: JobRecord) -> bool:
+    """Rename a completed job's outputs into place; also again after a crash in the middle of it. False: it failed."""
     staging = sup.attempt_dir(record) / "staging"
     try:
         publishing.publish(staging, sup.config.outputs_dir / record.user, record.files)
@@ -167,16 +176,17 @@ def publish(sup: Supervision, record: JobRecord) -> None:
             staging,
             extra={"action": "publish", "job_id": record.id},
         )
-        return
+        return False
     sup.ledger.change(record.with_(published=True), None, extra=lambda store: store.set_published(record.id))
+    return True
 
 
-def discard(sup: Supervision, active: Active) -> None:
+def discard(sup: Supervision, active: Active, *, keep_staging: bool = False) -> None:
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
     shutil.rmtree(active.run_dir, ignore_errors=True)
     (active.attempt_dir / STACKS).unlink(missing_ok=True)
-    for name in ("work", "tmp", "staging"):
+    for name in ("work", "tmp") if keep_staging else ("work", "tmp", "staging"):
         sup.sweeper.add(active.attempt_dir / name)
 
 

@@ -4,6 +4,7 @@ AnnulError
  ├─ Refused            a request that is not carried out; goes to the client as {code, message, field}
  ├─ StartError         the daemon cannot start; the message says what to do
  ├─ StoreError         the store cannot be read or written now
+ │   └─ StoreConflictError   one write contradicts what is stored; trying again does not help
  └─ JobError           a job failed, in its own words; becomes the job's `error {code, message}`
 
 BaseException
@@ -42,6 +43,10 @@ class StartError(AnnulError):
 
 class StoreError(AnnulError):
     """The store cannot be read or written now (disk full, locked, damaged)."""
+
+
+class StoreConflictError(StoreError):
+    """One write contradicts what is stored (a final state, a key that is taken). Trying again does not help."""
 
 
 class JobError(AnnulError):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from annul.errors import StoreError
+from annul.errors import StoreConflictError, StoreError
 from annul.store import JobRecord, Store
 from annul.store.record import view
 from annul_client.wire import Event
@@ -55,6 +55,7 @@ class Ledger:
         self._overlay: dict[str, JobRecord] = {}  # newest facts of jobs with changes not yet committed
         self._keys: dict[tuple[str, str], str] = {}
         self._requests: dict[str, str] = {}
+        self._counts: dict[str, int] = {}  # events so far of jobs that live and have changed
         self._failures = 0
         self.retry_at: float | None = None  # monotonic; None: nothing waits to be written again
 
@@ -90,9 +91,7 @@ class Ledger:
         then: Callable[[], None] | None = None,
         refused: Callable[[StoreError], None] | None = None,
     ) -> JobRecord:
-        """Note new facts for this turn's commit; returns them with their event counted."""
-        if kind is not None:
-            record = record.with_(events=record.events + 1)
+        """Note new facts for this turn's commit; returns them."""
         self._changes.append(
             Change(record=record, kind=kind, pid=pid, insert=insert, extra=extra, then=then, refused=refused)
         )
@@ -112,6 +111,8 @@ class Ledger:
         changes, self._changes = self._changes, []
         if changes:
             self._commit(changes, now)
+        elif self.retry_at is not None and now >= self.retry_at:
+            self.retry_at = None  # only requests had been refused; an admission among them has had its second turn
         acts, self._afterwards = self._afterwards, []
         for act in acts:
             act()
@@ -122,26 +123,28 @@ class Ledger:
         return bool(self._changes or self._afterwards)
 
     def _commit(self, changes: list[Change], now: float) -> None:
-        seq = self.last_event
+        seq, oldest = self.last_event, self.oldest_event
+        counts: dict[str, int] = {}
         told: list[tuple[Change, Event | None, bytes]] = []
+        conflicts: list[tuple[Change, StoreError]] = []
         try:
             for change in changes:
                 event, body = None, b""
-                if change.insert:
-                    self._store.insert(change.record)
-                elif change.kind is not None:
-                    self._store.update(change.record)
-                if change.extra is not None:
-                    change.extra(self._store)
+                count = counts.get(change.record.id, self._counts.get(change.record.id, change.record.events))
+                try:
+                    self._write(change, count + 1)
+                except StoreConflictError as error:  # this one never will be; the others are not to wait for it
+                    conflicts.append((change, error))
+                    continue
                 if change.kind is not None:
-                    seq += 1
-                    event = self._event(seq, change)
+                    seq, counts[change.record.id] = seq + 1, count + 1
+                    event = self._event(seq, count + 1, change)
                     body = _encode(event)
                     self._store.insert_event(seq, change.record.id, body)
                 told.append((change, event, body))
             if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
                 self._store.trim_events(seq - self._keep)
-                self.oldest_event = max(self.oldest_event, seq - self._keep + 1)
+                oldest = max(oldest, min(seq, seq - self._keep + 1))
             self._store.commit()
         except StoreError as error:
             self._store.rollback()
@@ -150,36 +153,58 @@ class Ledger:
         if self._failures:
             _log.warning("the store takes writes again", extra={"action": "store"})
         self._failures, self.retry_at = 0, None
-        self.last_event = seq
-        self.oldest_event = self.oldest_event or min(seq, 1)
-        self._overlay.clear()
-        self._keys.clear()
-        self._requests.clear()
+        self.last_event, self.oldest_event = seq, oldest or min(seq, 1)
+        self._counts.update(counts)
+        self._forget_overlay()
+        for change, conflict in conflicts:
+            self._refuse(change, conflict)
         for change, event, body in told:
+            if change.record.state.final:
+                self._counts.pop(change.record.id, None)
             if change.then is not None:
                 change.then()
             if event is not None:
                 self._tell(event, body)
 
-    def _put_back(self, changes: list[Change], error: StoreError, now: float) -> None:
-        facts = [change for change in changes if change.refused is None]
-        self._overlay = {change.record.id: change.record for change in facts}
+    def _write(self, change: Change, count: int) -> None:
+        if change.insert:
+            self._store.insert(change.record.with_(events=count))
+        elif change.kind is not None:
+            self._store.update(change.record.with_(events=count))
+        if change.extra is not None:
+            change.extra(self._store)
+
+    @staticmethod
+    def _refuse(change: Change, error: StoreError) -> None:
+        if change.refused is not None:
+            change.refused(error)
+        else:
+            _log.error("a fact of job %s was not written: %s", change.record.id, error, extra={"action": "store"})
+
+    def _forget_overlay(self) -> None:
+        self._overlay.clear()
         self._keys.clear()
         self._requests.clear()
+
+    def _put_back(self, changes: list[Change], error: StoreError, now: float) -> None:
+        facts = [change for change in changes if change.refused is None]
+        self._forget_overlay()
+        self._overlay.update((change.record.id, change.record) for change in facts)
         for change in changes:
             if change.refused is not None:
                 change.refused(error)
         # A `refused` may note changes of its own; facts that waited go first.
         self._changes = facts + self._changes
-        self.retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)] if facts else None
+        # Also where no fact waits: a refused admission is to be tried again.
+        self.retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         if not self._failures or self._failures % 60 == 0:
             _log.error("%s; %d facts wait to be written", error, len(facts), extra={"action": "store"})
         self._failures += 1
 
-    def _event(self, seq: int, change: Change) -> Event:
+    def _event(self, seq: int, job_seq: int, change: Change) -> Event:
         return Event(
             seq=seq,
-            job_seq=change.record.events,
+            job_seq=job_seq,
             at=datetime.now(UTC),
             kind=change.kind or "",
             job=view(change.record, outputs=self._outputs, pid=change.pid, result=False),

@@ -8,24 +8,30 @@ from pathlib import Path
 from annul.runtime.outcome import fsync_dir
 
 
+def escaping(user_dir: Path, names: list[str]) -> list[str]:
+    """Those of these that would land outside the user's directory, also through a link in it."""
+    root = os.path.realpath(user_dir) + os.sep
+    return [name for name in names if not os.path.realpath(user_dir / name).startswith(root)]
+
+
 def publish(staging: Path, user_dir: Path, names: list[str]) -> None:
-    """Move each file, made readable by its owner only. Done twice it does nothing more: a file that is no longer
-    staged has been moved. Raises OSError; then some may have been moved.
+    """Move each file, made readable by its owner only. A file that is no longer staged has been moved before.
+
+    Durable when it returns. Raises OSError; then some may have been moved, and doing it again does the rest.
     """
     touched = set()
     for name in names:
         source, target = staging / name, user_dir / name
-        if not source.exists() and target.exists():
+        if not source.exists():
             continue
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        touched |= _make(target.parent, user_dir)
         source.chmod(0o600)
         source.rename(target)
-        touched.add(target.parent)
     for folder in touched:
         fsync_dir(folder)
 
 
-def escapes(user_dir: Path, names: list[str]) -> bool:
-    """Whether any of these would land outside the user's directory, also through a link in it."""
-    root = os.path.realpath(user_dir)
-    return any(not os.path.realpath(user_dir / name).startswith(root + os.sep) for name in names)
+def _make(folder: Path, user_dir: Path) -> set[Path]:
+    """Make a directory below the user's, and the user's; the directories whose entries may have changed."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {folder, *(one for one in folder.parents if one.is_relative_to(user_dir.parent))}

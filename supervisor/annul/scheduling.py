@@ -56,7 +56,26 @@ class Running:
                 del counter[name]
 
 
-_Line = OrderedDict[int, Entry]  # by seq
+class _Line:
+    """Waiting jobs of one priority, user and type, the oldest first. Those taken out are skipped when they come up."""
+
+    __slots__ = ("heap", "waiting")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, str]] = []  # (seq, id)
+        self.waiting: set[str] = set()
+
+    def add(self, entry: Entry) -> None:
+        heapq.heappush(self.heap, (entry.seq, entry.id))
+        self.waiting.add(entry.id)
+
+    def head(self) -> tuple[int, str]:
+        """The oldest. Only of a line in which somebody waits."""
+        while self.heap[0][1] not in self.waiting:
+            heapq.heappop(self.heap)
+        return self.heap[0]
+
+
 _Users = OrderedDict[str, dict[str, _Line]]  # in the order of their turn
 
 
@@ -108,27 +127,27 @@ class Queue:
             for user, lines in self._levels[priority].items():
                 if limits.per_user is not None and running.by_user[user] >= limits.per_user:
                     continue
-                entry = _first_unblocked(lines, running, limits)
-                if entry is not None:
+                first = _first_unblocked(lines, running, limits)
+                if first is not None:
                     self._levels[priority].move_to_end(user)
-                    return self.remove(entry.id)
+                    return self.remove(first)
         return None
 
     def _line_up(self, entry: Entry) -> None:
         lines = self._levels.setdefault(entry.priority, OrderedDict()).setdefault(entry.user, {})
-        line = lines.setdefault(entry.type, OrderedDict())
-        behind = next(reversed(line), 0)
-        line[entry.seq] = entry
-        if behind > entry.seq:  # an old one comes back (delayed until now, or a new attempt): to its place in front
-            for seq in sorted(line):
-                line.move_to_end(seq)
+        lines.setdefault(entry.type, _Line()).add(entry)
 
     def _step_out(self, entry: Entry) -> None:
         users = self._levels.get(entry.priority, OrderedDict())
         line = users.get(entry.user, {}).get(entry.type)
-        if line is None or line.pop(entry.seq, None) is None:
-            return  # still delayed: its place in the heap is skipped when it comes up
-        if not line:
+        if line is None or entry.id not in line.waiting:
+            # Still delayed: its place in that heap is skipped when it comes up, or forgotten with many like it.
+            if len(self._delayed) > 2 * len(self._entries) + 64:
+                self._delayed = [one for one in self._delayed if one[2] in self._entries]
+                heapq.heapify(self._delayed)
+            return
+        line.waiting.remove(entry.id)
+        if not line.waiting:
             del users[entry.user][entry.type]
         if not users[entry.user]:
             del users[entry.user]
@@ -136,13 +155,13 @@ class Queue:
             del self._levels[entry.priority]
 
 
-def _first_unblocked(lines: dict[str, _Line], running: Running, limits: Limits) -> Entry | None:
-    best: Entry | None = None
+def _first_unblocked(lines: dict[str, _Line], running: Running, limits: Limits) -> str | None:
+    best: tuple[int, str] | None = None
     for type_, line in lines.items():
         limit = limits.per_type.get(type_)
         if limit is not None and running.by_type[type_] >= limit:
             continue
-        head = next(iter(line.values()))
-        if best is None or head.seq < best.seq:
+        head = line.head()
+        if best is None or head < best:
             best = head
-    return best
+    return None if best is None else best[1]

@@ -1,58 +1,80 @@
 """Deleting directories a bounded number of files at a time, so that no cancel waits for a big one.
 
-Owned by the loop thread.
+What is deleted was a job's: links in it are removed, never followed, and directories that it made unreadable are opened
+up. Owned by the loop thread.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_STEP = 200  # files and directories in one turn
+_log = logging.getLogger(__name__)
+_STEP = 200  # entries in one turn
+_DEPTH = 12  # open directories at once; what lies deeper is moved up first, so that no path gets too long
 
 
 class Sweeper:
     """Directories that are to go."""
 
     def __init__(self) -> None:
-        self._paths: deque[Path] = deque()
+        self._tops: deque[Path] = deque()
+        self._open: list[tuple[Path, Iterator[os.DirEntry[str]]]] = []
+        self._moved = 0
 
     def add(self, path: Path) -> None:
-        """Delete this, sometime soon. Empty (or absent) it is done at once."""
+        """Delete this, sometime soon. What is empty, absent or no directory is gone at once."""
         try:
-            path.rmdir()
+            if stat.S_ISDIR(path.lstat().st_mode):
+                path.rmdir()
+            else:
+                path.unlink()
         except FileNotFoundError:
             pass
         except OSError:
-            self._paths.append(path)
+            self._tops.append(path)
 
     @property
     def waiting(self) -> bool:
-        return bool(self._paths)
+        return bool(self._tops or self._open)
 
     def step(self) -> None:
         """Delete some more."""
-        left = _STEP
-        while left > 0 and self._paths:
-            left = _delete(self._paths[0], left)
-            if left > 0 or not self._paths[0].exists():
-                self._paths.popleft()
+        for _ in range(_STEP):
+            if self._open:
+                folder, entries = self._open[-1]
+                entry = next(entries, None)
+                if entry is None:
+                    self._open.pop()
+                    _attempt(folder.rmdir)
+                elif entry.is_dir(follow_symlinks=False):
+                    self._enter(Path(entry.path))
+                else:
+                    _attempt(Path(entry.path).unlink)
+            elif self._tops:
+                self._enter(self._tops.popleft())
+            else:
+                return
+
+    def _enter(self, folder: Path) -> None:
+        try:
+            folder.chmod(0o700)
+            if len(self._open) >= _DEPTH:
+                top = self._open[0][0]
+                self._moved += 1
+                self._tops.append(folder.rename(top.with_name(f"{top.name}.sweep-{self._moved}")))
+                return
+            self._open.append((folder, os.scandir(folder)))
+        except OSError as error:
+            _log.warning("deleting %s: %s; it stays", folder, error, extra={"action": "sweep"})
 
 
-def _delete(top: Path, left: int) -> int:
-    """Delete up to `left` entries below `top`, and it; returns how many more there might have been."""
+def _attempt(delete: Callable[[], None]) -> None:
     try:
-        for folder, folders, files in os.walk(top, topdown=False, followlinks=False):
-            for name in (*files, *(one for one in folders if Path(folder, one).is_symlink())):
-                Path(folder, name).unlink(missing_ok=True)
-                left -= 1
-                if left <= 0:
-                    return 0
-            Path(folder).rmdir()
-            left -= 1
-            if left <= 0:
-                return 0
-    except OSError:
-        return left  # made unreadable by the job, or still being written to: left for the next start
-    return left
+        delete()
+    except OSError as error:
+        _log.warning("deleting: %s; it stays", error, extra={"action": "sweep"})

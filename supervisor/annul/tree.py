@@ -108,6 +108,7 @@ class SessionTree:
         self._reapers = reapers
         self._leaders = leaders
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
+        self._found: dict[int, int] = {}  # pid -> start time of members once found by their marks
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
@@ -161,6 +162,8 @@ class SessionTree:
         ours = {reaper.pid for reaper in self._reapers()} | set(self._leaders()) | {os.getpid()}
         started = everyone[leader].start_time if leader in everyone else 0
         found = {pid for pid in roots if pid in everyone}
+        # A process that is just ending has no maps and no environment any more, and is no zombie yet.
+        found |= {pid for pid, start in self._found.items() if pid in everyone and everyone[pid].start_time == start}
         for one in everyone.values():
             if one.pid in ours and one.pid not in roots:
                 continue
@@ -173,6 +176,7 @@ class SessionTree:
             more = {one.pid for one in everyone.values() if one.ppid in found and one.pid not in found} - ours
             found |= more
             grown = bool(more)
+        self._found = {pid: everyone[pid].start_time for pid in found}
         return [pid for pid in found if everyone[pid].alive]
 
 
@@ -206,15 +210,19 @@ class CgroupTree:
 
     def remove(self) -> None:
         """Remove the directory, and those that the job made below it. A busy one is left for the next start."""
-        for path in [*sorted(self.path.rglob("*/"), reverse=True), self.path]:
+        for path in self._folders():
             try:
                 path.rmdir()
             except OSError:
                 pass  # a zombie that is not reaped yet keeps it busy: `sweep` comes back for it
 
+    def _folders(self) -> list[Path]:
+        """This and those that the job made below it, the deepest first. One that vanishes meanwhile is left out."""
+        return [Path(folder) for folder, _, _ in os.walk(self.path, topdown=False)]
+
     def _processes(self) -> list[int]:
         found: list[int] = []
-        for path in [self.path, *(p for p in self.path.rglob("*/"))]:
+        for path in self._folders():
             try:
                 found += [int(one) for one in (path / "cgroup.procs").read_bytes().split()]
             except OSError:

@@ -163,6 +163,8 @@ def _check_submit(request: wire.Submit) -> None:
     for field, text in (*texts.items(), *((f"labels.{k[:40]}", k + v) for k, v in request.labels.items())):
         if len(text) > MAX_TEXT:
             raise Refused("invalid_request", f"{field} is {MAX_TEXT} characters at most, not {len(text)}", field)
+        if "\0" in text:
+            raise Refused("invalid_request", f"{field} may not hold U+0000", field)
     if request.key == "":
         raise Refused("invalid_request", "a key may not be empty", "key")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,7 @@ class JobContext:
         self._launch = launch
         self._board = board
         self._notifier = notifier
+        self._reporting = threading.RLock()  # re-entrant: a listener may report too
         self.params = params
         self.signal = signal
         self.job_id = launch.job_id
@@ -37,8 +39,9 @@ class JobContext:
 
         The daemon passes on a few a second at the most, and always the last. Stages are cut at 400 bytes.
         """
-        self._board.set_progress(None if fraction is None else min(1.0, max(0.0, float(fraction))), stage)
-        self._notifier.nudge()
+        with self._reporting:
+            self._board.set_progress(None if fraction is None else min(1.0, max(0.0, float(fraction))), stage)
+            self._notifier.nudge()
 
     def output(self, name: str) -> Path:
         """Where to write an output: a path in the staging directory, its folders made.

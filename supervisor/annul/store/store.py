@@ -14,10 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from annul.errors import StartError, StoreError
+from annul.errors import StartError, StoreConflictError, StoreError
 from annul.scheduling import Entry
 from annul.store.record import JobRecord, from_row, to_row
 from annul_client.wire import State
+
+_APPLICATION_ID = 0x616E6E75  # "annu", in the database's header
 
 
 def _queries() -> dict[str, str]:
@@ -39,34 +41,47 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open it, or make it, and bring its schema up to date.
 
-        Raises StartError where it is newer than this program, damaged, or cannot be opened; it is then not touched.
+        Raises StartError where it is newer than this program, another program's, damaged, or cannot be opened; it is
+        then not touched.
         """
         self.path = path
         self._queries = _queries()
         self._open = False  # whether a transaction is
+        _refuse_no_database(path)
         try:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+        except sqlite3.Error as error:
+            raise _cannot_open(path, error) from error
+        try:
             self._db.row_factory = sqlite3.Row
             self._migrate()
-        except sqlite3.DatabaseError as error:
-            raise StartError(
-                f"cannot open the store {path}: {error}. It was not changed. If another program has it open, stop "
-                "that one; if it is damaged, restore a backup or move it away to start with an empty one."
-            ) from error
+        except sqlite3.Error as error:
+            self._db.close()
+            raise _cannot_open(path, error) from error
+        except StartError:
+            self._db.close()
+            raise
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         steps = migrations()
         if version > len(steps):
             raise StartError(
                 f"the store {self.path} has schema {version}, this annul knows up to {len(steps)}: it was written "
                 "by a newer annul. Install that version again; the store was not touched."
             )
+        if tables and application != _APPLICATION_ID:
+            raise StartError(
+                f"{self.path} is another program's database; it was not touched. Name another --state-dir."
+            )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         for number, sql in enumerate(steps[version:], start=version + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+            marks = f"PRAGMA application_id = {_APPLICATION_ID};\nPRAGMA user_version = {number};"
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{sql}\n{marks}\nCOMMIT;")
 
     def close(self) -> None:
         self._db.close()
@@ -104,6 +119,8 @@ class Store:
     def _doing(self, what: str) -> Iterator[None]:
         try:
             yield
+        except sqlite3.IntegrityError as error:
+            raise StoreConflictError(f"{what} the store {self.path}: {error}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{what} the store {self.path}: {error}") from error
 
@@ -113,9 +130,9 @@ class Store:
         self._write("insert_job", to_row(record))
 
     def update(self, record: JobRecord) -> None:
-        """Write a job's new facts. Raises StoreError where it was final already: that is never overwritten."""
+        """Write a job's new facts. Raises StoreConflictError where it was final already: that is never overwritten."""
         if self._write("update_job", to_row(record)) != 1:
-            raise StoreError(f"job {record.id} is final already (or gone); it cannot become {record.state}")
+            raise StoreConflictError(f"job {record.id} is final already (or gone); it cannot become {record.state}")
 
     def set_published(self, job_id: str) -> None:
         self._write("set_published", {"id": job_id})
@@ -203,3 +220,23 @@ class Store:
     def trim_events(self, upto: int) -> None:
         """Forget events up to a sequence number."""
         self._write("trim_events", {"upto": upto})
+
+
+def _cannot_open(path: Path, why: object) -> StartError:
+    return StartError(
+        f"cannot open the store {path}: {why}. It was not changed. If another program has it open, stop that one; if it "
+        "is damaged, restore a backup or move it away to start with an empty one."
+    )
+
+
+def _refuse_no_database(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database, and would write over it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    if start and start != b"SQLite format 3\0":
+        raise _cannot_open(path, "it is no SQLite database")
