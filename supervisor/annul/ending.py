@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -184,10 +185,15 @@ def publish(sup: Supervision, record: JobRecord) -> bool:
 def discard(sup: Supervision, active: Active, *, keep_staging: bool = False) -> None:
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
-    shutil.rmtree(active.run_dir, ignore_errors=True)
     (active.attempt_dir / STACKS).unlink(missing_ok=True)
+    sweep(sup, active.attempt_dir, keep_staging=keep_staging)
+    shutil.rmtree(active.run_dir, ignore_errors=True)  # last: after a crash before this, the next daemon does it all
+
+
+def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:
+    """Delete what an attempt that is over needs no more."""
     for name in ("work", "tmp") if keep_staging else ("work", "tmp", "staging"):
-        sup.sweeper.add(active.attempt_dir / name)
+        sup.sweeper.add(attempt_dir / name)
 
 
 def _result(ended: Outcome | None, conclusion: Conclusion) -> msgspec.Raw | None:

@@ -33,7 +33,8 @@ def recover(daemon: Daemon) -> None:
     """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request."""
     _forget_other_boots(daemon.config.runtime_dir)
     for record in daemon.store.unpublished():
-        ending.publish(daemon.supervision, record)
+        if ending.publish(daemon.supervision, record):
+            ending.sweep(daemon.supervision, daemon.supervision.attempt_dir(record), keep_staging=False)
     for entry in daemon.store.queued():
         daemon.registry.queue.add(entry, daemon.clock.wall())
     for record in daemon.store.unfinished():
@@ -167,12 +168,21 @@ def _forget_other_boots(runtime_dir: Path) -> None:
     (runtime_dir / "jobs").mkdir(exist_ok=True, mode=0o700)
 
 
+def _finish_discarding(daemon: Daemon, run_dir: Path) -> None:
+    """An attempt was concluded, and the daemon ended before it had cleaned up."""
+    job_id, _, attempt = run_dir.name.rpartition(".")
+    record = daemon.store.job(job_id)
+    keep = record is not None and not record.published and str(record.attempt) == attempt
+    ending.sweep(daemon.supervision, daemon.supervision.job_dir(job_id) / attempt, keep_staging=keep)
+    daemon.sweeper.add(run_dir)
+
+
 def _sweep(daemon: Daemon) -> None:
     """Directories that no live attempt and no stored job accounts for: left by a crash between two steps."""
     live = {active.name for active in daemon.registry.active.values()}
     for path in (daemon.config.runtime_dir / "jobs").iterdir():
         if path.name not in live:
-            daemon.sweeper.add(path)
+            _finish_discarding(daemon, path)
     for path in (daemon.config.state_dir / "jobs").iterdir():
         if not daemon.store.knows(path.name):
             daemon.sweeper.add(path)

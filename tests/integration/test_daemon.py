@@ -509,3 +509,20 @@ def test_job_killed_with_its_daemon_while_starting_starts_anew(make_daemon: Make
     with daemon.client() as client:
         job = client.wait(job.id, 20)
     assert job.state is State.COMPLETED, job
+
+
+def test_outputs_that_cannot_be_published_are_kept_and_published_later(make_daemon: MakeDaemon) -> None:
+    """Where a user's directory cannot be written, the output stays staged; the next start publishes it."""
+    daemon = make_daemon()
+    daemon.start()
+    users = daemon.state_dir / "users"
+    (users / "u1").write_text("a file where the user's directory should be")
+    with daemon.client() as client:
+        job = client.wait(client.submit("quick", {}, user="u1").id, 20)
+        assert job.state is State.COMPLETED
+        assert "publishing the outputs" in daemon.said()
+        daemon.stop()
+        (users / "u1").unlink()
+        daemon.start()
+        assert Path(client.get(job.id).files[0]).read_text() == "done"
+    assert not list((daemon.state_dir / "jobs").rglob("staging"))

@@ -224,8 +224,8 @@ class Store:
 
 def _cannot_open(path: Path, why: object) -> StartError:
     return StartError(
-        f"cannot open the store {path}: {why}. It was not changed. If another program has it open, stop that one; if it "
-        "is damaged, restore a backup or move it away to start with an empty one."
+        f"cannot open the store {path}: {why}. It was not changed. If another program has it open, stop that one; if "
+        "it is damaged, restore a backup or move it away to start with an empty one."
     )
 
 
