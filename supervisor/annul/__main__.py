@@ -52,6 +52,7 @@ def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
     help="Of one type at once; repeatable.",
 )
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most.")
+@click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB.")
 @click.option("--jobs", multiple=True, metavar="MODULE", help="A module with further job types; repeatable.")
 @click.option("--tree", type=click.Choice(["auto", "cgroup", "session"]), help="How a job's processes are found.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")

@@ -26,5 +26,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tree: Literal["auto", "cgroup", "session"] = "auto"  # how trees are found; auto: by cgroup if it can
     warm: bool = True  # start every type's zygote at once; False: when it is first needed
     stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`
+    max_log_bytes: Positive = 16 * 1024 * 1024  # of one attempt; looked at once a second, the middle is dropped
     keep_events: Positive = 100_000  # entries of the event log
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -61,6 +61,7 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     daemon.registry.hold(active)
     _restore_ladder(daemon, active)
     _restore_timeout(daemon, active)
+    active.log_at = daemon.clock.monotonic()
     registered = board.process()
     active.pid = registered[0] if registered else None
     active.pidfd = open_pidfd(*registered) if registered else None

@@ -48,6 +48,7 @@ class Active:
         self.launch_by: float | None = None
         self.status_by: float | None = None
         self.look_at: float | None = None
+        self.log_at: float | None = None
         self.looks = 0
         self.progress_at: float | None = None
         self.progress_told = 0.0
@@ -69,7 +70,7 @@ class Active:
         )
 
     def next_due(self) -> float | None:
-        times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.progress_at]
+        times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.log_at, self.progress_at]
         if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))
         return min((at for at in times if at is not None), default=None)

@@ -114,6 +114,7 @@ def _launch(sup: Supervision, active: Active) -> None:
     timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
     active.timeout_at = None if timeout_s is None else now + timeout_s
     active.launch_by = now + LAUNCH_WAIT_S
+    active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
     env |= {
         "ANNUL_JOB_ID": record.id,

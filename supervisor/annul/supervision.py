@@ -24,6 +24,7 @@ from annul.tree import CgroupTree, Reaper, SessionTree, Tree
 from annul_client.wire import Progress, State
 
 _PROGRESS_EVERY_S = 0.25
+_LOG_EVERY_S = 1.0
 
 
 class Supervision:
@@ -131,6 +132,20 @@ class Supervision:
             active.record.with_(progress=Progress(fraction=fraction, stage=stage)), "progress", pid=active.pid
         )
 
+    def _cap_log(self, active: Active) -> None:
+        """Keep a job that writes without end from filling the disk: its log keeps its first half and the newest."""
+        log, limit = active.attempt_dir / "log", self.config.max_log_bytes
+        try:
+            size = log.stat().st_size
+            if size > limit:
+                os.truncate(log, limit // 2)  # its writers append: they go on from there
+                with log.open("ab") as file:
+                    file.write(
+                        b"\nannul: %d bytes were dropped here, the log may have %d\n" % (size - limit // 2, limit)
+                    )
+        except OSError:
+            pass  # not there yet, or the disk is full: there is a next time
+
     def enter(self, active: Active, state: State) -> None:
         """Note an attempt's new state, and with it who its process is: evidence for the next daemon."""
         if state is active.record.state:
@@ -170,6 +185,9 @@ class Supervision:
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
                 return
             active.launch_by = now + starting.LAUNCH_WAIT_S  # still importing: that may take what it takes
+        if reached(active.log_at):
+            active.log_at = now + _LOG_EVERY_S
+            self._cap_log(active)
         if reached(active.look_at) or reached(active.status_by):
             active.look_at = None
             ending.look(self, active)

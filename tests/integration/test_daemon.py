@@ -526,3 +526,14 @@ def test_outputs_that_cannot_be_published_are_kept_and_published_later(make_daem
         daemon.start()
         assert Path(client.get(job.id).files[0]).read_text() == "done"
     assert not list((daemon.state_dir / "jobs").rglob("staging"))
+
+
+def test_logs_are_capped(make_daemon: MakeDaemon) -> None:
+    """A job that writes without end keeps a log of bounded size, which says what is missing."""
+    daemon = make_daemon("--max-log-bytes", "10000")
+    daemon.start()
+    with daemon.client() as client:
+        job = client.submit("exec", {"argv": ["sh", "-c", "while :; do echo ............................; done"]})
+        wait_until(lambda: b"bytes were dropped here" in client.logs(job.id), "the log to be cut")
+        client.cancel(job.id)
+        assert client.wait(job.id, 20).state is State.CANCELLED
