@@ -8,7 +8,7 @@ export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench eval torture clean
+.PHONY: help run test check format bench eval docs torture clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: $(VENV)/installed-dev  ## Measure start and cancel beside their floors; w
 
 eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=directory with manifest.tsv and truth/)
 	@$(BIN)/python bench/eval_cv.py
+
+docs: $(VENV)/installed-dev  ## Write what is made from the code into the documents
+	@$(BIN)/python docs/render.py
 
 torture: $(VENV)/installed-dev  ## The long runs
 	@$(BIN)/pytest -m torture --timeout 3600
