@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import mmap
 import os
 import resource
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +19,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annul.board import SIZE, Board, Notice
+from annul.runtime.context import JobContext, Notifier
+from annul.runtime.launch import Launch
+from annul.runtime.signal import JobSignal
 from harness import alive, wait_until
 
 # pytest's own threads wait; the children use nothing of them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 NOTICE = Notice("cancel", "no longer wanted", "ann", 5.0, 1_700_000_000.25)
+LAUNCH = Launch(
+    job_id="j",
+    attempt=1,
+    type="t",
+    target="m:a",
+    params=b"{}",
+    user="ann",
+    title="",
+    labels={},
+    run_dir="/r",
+    attempt_dir="/a",
+    user_dir="/u",
+    notify="/n",
+    cgroup=None,
+    env={},
+    memory_bytes=None,
+)
 
 
 @contextmanager
@@ -165,9 +187,11 @@ def test_a_cancel_is_read_with_its_reason_and_deadline(board: Board, other: Boar
     board.set_cancel(NOTICE, 123_456_789_012)
     assert other.flag
     assert other.cancel() == (NOTICE, 123_456_789_012)
-    later = Notice("cancel", "now!", "bob", 0.0, 2.0)
-    board.set_cancel(later, -1)
-    assert other.cancel() == (later, -1)
+    for deadline in (-1, -2, -3):  # it comes nearer
+        later = Notice("cancel", f"now {deadline}!", "bob", 0.0, 2.0)
+        board.set_cancel(later, deadline)
+        assert other.flag
+        assert other.cancel() == (later, deadline)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=2500)
@@ -192,10 +216,18 @@ def test_any_reason_sets_the_flag_and_the_deadline(board: Board, other: Board, r
 @pytest.mark.parametrize("char", ["x", '"', "\\", "\0", "\x1f", "é", "€", "😀"])
 def test_the_longest_reason_of_any_kind_of_character_is_cut(board: Board, char: str) -> None:
     """Also where each takes six bytes once it is written."""
-    board.stamp_running(77)
-    board.set_cancel(Notice("shutdown", char * 5000, char * 5000, 1e300, 1e300), 42)
-    assert board.cancel() == (Notice("shutdown", char * 200, char * 60, 1e300, 1e300), 42)
-    assert board.running_at == 77  # what lies behind was not written over
+    board.set_process(7, 8)
+    for deadline in (42, 43):
+        board.set_cancel(Notice("shutdown", char * 5000, char * 5000, 1e300, 1e300), deadline)
+        assert board.cancel() == (Notice("shutdown", char * 200, char * 60, 1e300, 1e300), deadline)
+    assert board.process() == (7, 8)  # what lies behind was not written over
+
+
+def test_no_reason_whatever_keeps_the_flag_from_being_set(board: Board) -> None:
+    """Not even text that cannot be written as UTF-8."""
+    board.set_cancel(Notice("cancel", "a\ud800b", "\udfff", 1.0, 1.0), 42)
+    assert board.flag
+    assert board.cancel() == (Notice("cancel", "a?b", "?", 1.0, 1.0), 42)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -207,7 +239,7 @@ def test_any_progress_is_read_whole_or_cut_at_a_character(
     before = other.progress()[0]
     board.set_progress(fraction, stage)
     seq, found, text = other.progress()
-    assert (seq, found) == (before + 2, fraction)
+    assert (seq, found) == (before + 1, fraction)
     whole = stage.encode("utf-8", "replace").decode()
     assert whole.startswith(text)
     assert len(text.encode()) <= 400
@@ -217,7 +249,7 @@ def test_any_progress_is_read_whole_or_cut_at_a_character(
 def test_a_fraction_that_is_no_number_is_unknown(board: Board) -> None:
     """NaN stands for "cannot tell"."""
     board.set_progress(math.nan, "x")
-    assert board.progress() == (2, None, "x")
+    assert board.progress() == (1, None, "x")
 
 
 # --- two processes ------------------------------------------------------------------------------------------
@@ -238,7 +270,7 @@ def test_a_job_and_its_daemon_see_each_other(board: Board) -> None:
     with child(job) as pid:
         wait_until(lambda: board.progress()[0], "progress")
         assert board.process() == (pid, 1)
-        assert board.progress() == (2, 0.5, "half")
+        assert board.progress() == (1, 0.5, "half")
         board.set_cancel(NOTICE, 99)
         assert ended(pid) == 0
     assert board.noticed_at == 99
@@ -266,16 +298,10 @@ def test_the_flag_is_never_seen_before_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_pair_of_fraction_and_stage_is_never_torn(board: Board) -> None:
-    """With a writer that never rests, each pair read is one that was written.
-
-    A writer that loses its core in the middle of a write can leave its counter odd for longer than a reader tries:
-    that pair says so by its number, and the next look gives a whole one.
-    """
+    """With a writer that never rests, each pair read is one that was written."""
 
     def job() -> None:
-        number = 0
-        while True:
-            number = (number + 1) % 1000
+        for number in itertools.cycle(range(1000)):
             board.set_progress(number / 1000, f"{number}" * 50)
 
     with child(job):
@@ -283,19 +309,18 @@ def test_a_pair_of_fraction_and_stage_is_never_torn(board: Board) -> None:
         seen: set[int] = set()
         for _ in iter(lambda: len(seen) < 300, False):
             seq, fraction, stage = board.progress()
-            if seq % 2 == 0:
-                seen.add(seq)
-                assert fraction is not None
-                assert stage == f"{round(fraction * 1000)}" * 50
+            seen.add(seq)
+            assert fraction is not None
+            assert stage == f"{round(fraction * 1000)}" * 50
 
 
 def test_the_counter_never_goes_back(board: Board) -> None:
-    """So a changed number always means news."""
+    """It counts the reports, so a changed number always means news."""
     seen = [board.progress()[0]]
     for _ in range(5):
         board.set_progress(None, "")
         seen.append(board.progress()[0])
-    assert seen == sorted(set(seen))
+    assert seen == list(range(6))
 
 
 class DyingInTheMiddle(Board):
@@ -309,8 +334,8 @@ class DyingInTheMiddle(Board):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_after_a_writer_that_was_killed_in_a_write_progress_is_still_read_and_written(board: Board) -> None:
-    """The reader gets something without waiting for ever; the next writer puts it right."""
+def test_a_writer_that_was_killed_in_a_write_leaves_the_last_whole_pair(board: Board) -> None:
+    """What it never finished was never said; the next report is read as any."""
     board.set_progress(0.25, "before")
 
     def job() -> None:
@@ -318,13 +343,48 @@ def test_after_a_writer_that_was_killed_in_a_write_progress_is_still_read_and_wr
 
     with child(job) as pid:
         assert ended(pid) == -signal.SIGKILL
-    seq, fraction, _ = board.progress()
-    assert seq % 2 == 1
-    assert fraction in (0.25, 0.5)
+    assert board.progress() == (1, 0.25, "before")
     board.set_progress(0.75, "after")
-    assert board.progress()[1:] == (0.75, "after")
-    assert board.progress()[0] % 2 == 0
-    assert board.progress()[0] > seq
+    assert board.progress() == (2, 0.75, "after")
+
+
+def test_a_writer_that_was_stopped_in_a_write_leaves_the_last_whole_pair(board: Board) -> None:
+    """By SIGSTOP, or because it lost its core: nobody waits for it."""
+    board.set_progress(0.25, "before")
+
+    class Stopping(str):
+        __slots__ = ()
+
+        def encode(self, *args: str) -> bytes:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return super().encode(*args)
+
+    with child(lambda: board.set_progress(0.5, Stopping("later"))) as pid:
+        os.waitpid(pid, os.WUNTRACED)
+        assert board.progress() == (1, 0.25, "before")
+        os.kill(pid, signal.SIGCONT)
+        assert ended(pid) == 0
+    assert board.progress() == (2, 0.5, "later")
+
+
+def test_reports_of_two_threads_do_not_mix(board: Board) -> None:
+    """A job's context takes them one after the other, from whichever thread they come."""
+    notifier = Notifier("/nowhere", LAUNCH.name)
+    context = JobContext(LAUNCH, None, board, JobSignal._new(), notifier)
+    second = threading.Thread(target=context.progress, args=(0.9, "nine"))
+
+    class Interrupted(str):
+        __slots__ = ()
+
+        def encode(self, *args: str) -> bytes:
+            second.start()
+            second.join(0.05)  # it cannot end before this one has; without a lock it would
+            return super().encode(*args)
+
+    context.progress(0.1, Interrupted("one"))
+    second.join()
+    notifier._socket.close()
+    assert board.progress() == (2, 0.9, "nine")
 
 
 def test_a_daemon_killed_while_it_writes_the_first_cancel_has_set_no_flag(board: Board) -> None:
@@ -341,8 +401,23 @@ def test_a_daemon_killed_while_it_writes_the_first_cancel_has_set_no_flag(board:
     assert board.cancel() == (NOTICE, 100)
 
 
+def test_a_daemon_killed_while_it_writes_a_second_cancel_leaves_the_first(board: Board) -> None:
+    """The job, and the next daemon, find the last reason and deadline that were whole (C1, C6)."""
+    board.set_cancel(NOTICE, 99)
+    later = Notice("cancel", "hurry up" * 20, "bob", 1.0, 2.0)
+
+    def daemon() -> None:
+        DyingInTheMiddle.open(board.path).set_cancel(later, 98)
+
+    with child(daemon) as pid:
+        assert ended(pid) == -signal.SIGKILL
+    assert board.cancel() == (NOTICE, 99)
+    board.set_cancel(later, 97)
+    assert board.cancel() == (later, 97)
+
+
 def test_a_board_for_which_there_is_no_space_is_an_error_at_once(path: Path) -> None:
-    """Not a SIGBUS later, in the middle of a cancel."""
+    """Not a SIGBUS later, in the middle of a cancel; and no file is left that the next try would stumble over."""
 
     def daemon() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE - 1, SIZE - 1))
@@ -351,6 +426,7 @@ def test_a_board_for_which_there_is_no_space_is_an_error_at_once(path: Path) -> 
 
     with child(daemon) as pid:
         assert ended(pid) == 0
+    assert not path.exists()
 
 
 def test_the_flag_is_one_byte_of_the_mapping(board: Board) -> None:

@@ -54,6 +54,7 @@ def file(tmp_path: Path) -> Path:
         tree = "session"
         warm = false
         stop_on_eof = true
+        max_log_bytes = 4096
         keep_events = 50
         log_level = "WARNING"
         """
@@ -87,6 +88,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "tree": "session",
         "warm": False,
         "stop_on_eof": True,
+        "max_log_bytes": 4096,
         "keep_events": 50,
         "log_level": "WARNING",
     }
@@ -151,10 +153,22 @@ def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("jobs = [1]", "jobs"),
         ("max_running_per_type = { exec = true }", "max_running_per_type"),
         ("warm = 1", "warm"),
+        ("max_running = 0", "max_running"),
+        ("max_running = -1", "max_running"),
+        ("max_running_per_user = -1", "max_running_per_user"),
+        ("max_running_per_type = { exec = -1 }", "max_running_per_type"),
+        ("max_queued = 0", "max_queued"),
+        ("max_log_bytes = 0", "max_log_bytes"),
+        ("keep_events = 0", "keep_events"),
+        ("keep_events = -5", "keep_events"),
+        ('tree = "magic"', "tree"),
+        ('log_level = "LOUD"', "log_level"),
+        ("state_dir = 5", "state_dir"),
+        ('outputs_dir = ["x"]', "outputs_dir"),
     ],
 )
 def test_a_setting_that_is_unknown_or_does_not_fit_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
-    """A misspelt limit must not pass in silence; the message names the file and the setting."""
+    """A misspelt limit must not pass in silence, nor one that no flag would be allowed: the message names it."""
     path = tmp_path / "annul.toml"
     path.write_text(text)
     with pytest.raises(StartError, match=message) as raised:
@@ -188,6 +202,7 @@ def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
         ["--max-running-per-type", "=3"],
         ["--max-running-per-type", "exec=-1"],
         ["--max-running-per-type", "exec="],
+        ["--max-running-per-type", "exec=²"],  # a digit to Python, and no number
         ["--tree", "magic"],
         ["--log-level", "LOUD"],
         ["--max-runing", "3"],

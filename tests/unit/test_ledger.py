@@ -87,6 +87,12 @@ class Desk:
             other.execute("ROLLBACK")
             other.close()
 
+    def stored(self, one: JobRecord) -> JobRecord:
+        """What a new daemon knows of it."""
+        found = self.store.job(one.id)
+        assert found is not None
+        return found
+
     def state(self, job_id: str) -> State | None:
         found = self.store.job(job_id)
         return found.state if found else None
@@ -138,8 +144,8 @@ def test_events_have_numbers_without_gaps_over_all_jobs_and_in_each(desk: Desk) 
     one = desk.fact(one, State.RUNNING)
     desk.commit()
     desk.restart()
-    desk.fact(two, State.RUNNING)
-    desk.fact(one, State.FAILED)
+    desk.fact(desk.stored(two), State.RUNNING)
+    desk.fact(desk.stored(one), State.FAILED)
     desk.commit()
     assert [event.seq for event in desk.told] == list(range(1, 8))
     assert [event.job_seq for event in desk.told if event.job.id == "j1"] == [1, 2, 3, 4]
@@ -162,7 +168,7 @@ def test_a_change_without_an_event_tells_nobody_and_takes_no_number(desk: Desk) 
 def test_what_is_noted_while_it_is_told_is_the_next_turns(desk: Desk) -> None:
     """And is seen at once."""
     one = record(1)
-    desk.ledger.change(one, "queued", insert=True, then=lambda: desk.fact(one.with_(events=1), State.STARTING))
+    desk.ledger.change(one, "queued", insert=True, then=lambda: desk.fact(one, State.STARTING))
     desk.commit()
     newest = desk.ledger.newest("j1")
     assert newest is not None
@@ -183,19 +189,26 @@ def test_an_events_job_is_as_it_was_then_without_its_result(desk: Desk) -> None:
     ]
 
 
-def test_old_events_are_forgotten_every_thousand(tmp_path: Path) -> None:
-    """As many as are to be kept stay; the oldest number says where they begin."""
-    desk = Desk(tmp_path / "annul.db", keep_events=10)
-    one = desk.submit(1)
+@pytest.fixture
+def full(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """With 999 events: the next one makes it forget all but ten, or as many as the test says."""
+    made = Desk(tmp_path / "annul.db", keep_events=getattr(request, "param", 10))
+    one = made.submit(1)
     for _ in range(998):
-        one = desk.ledger.change(one, "progress")
-    desk.commit()
-    assert (desk.ledger.oldest_event, desk.ledger.last_event) == (1, 999)
-    desk.ledger.change(one, "progress")
-    desk.commit()
-    assert (desk.ledger.oldest_event, desk.ledger.last_event) == (991, 1000)
-    assert desk.store.event_bounds() == (991, 1000)
-    desk.store.close()
+        made.ledger.change(one, "progress")
+    made.commit()
+    assert (made.ledger.oldest_event, made.ledger.last_event) == (1, 999)
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize(("full", "oldest"), [(1, 1000), (10, 991), (999, 2), (1000, 1), (5000, 1)], indirect=["full"])
+def test_old_events_are_forgotten_every_thousand(full: Desk, oldest: int) -> None:
+    """As many as are to be kept stay, the newest always; the oldest number says where they begin."""
+    full.ledger.change(full.stored(record(1)), "progress")
+    full.commit()
+    assert (full.ledger.oldest_event, full.ledger.last_event) == (oldest, 1000)
+    assert full.store.event_bounds() == (oldest, 1000)
 
 
 # --- a store that does not ----------------------------------------------------------------------------------
@@ -298,7 +311,7 @@ def test_what_is_refused_may_note_facts_of_its_own(desk: Desk) -> None:
     desk.commit()
 
     def undo(_: StoreError) -> None:
-        desk.fact(one.with_(events=2), State.FAILED)
+        desk.fact(one, State.FAILED)
 
     with desk.locked():
         desk.fact(one, State.RUNNING)
@@ -323,13 +336,109 @@ def test_what_comes_afterwards_is_done_whether_it_was_written_or_not(desk: Desk)
 
 
 def test_one_write_that_fails_takes_the_whole_turn_back(desk: Desk) -> None:
-    """Half a turn is never durable."""
+    """Half a turn is never durable: here the disk is full before the second job is on it."""
+    desk.submit(1)
+    desk.commit()
+    desk.log.clear()
+    one = desk.stored(record(1))
+    (pages,) = desk.store._db.execute("PRAGMA page_count").fetchone()
+    desk.store._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+    desk.fact(one, State.STARTING)
+    desk.submit(2, title="x" * 100_000)
+    desk.commit()
+    assert desk.log == ["refused j2"]
+    assert (desk.state("j1"), desk.state("j2")) == (State.QUEUED, None)
+    assert desk.ledger.last_event == 1
+    desk.commit()
+    assert desk.log == ["refused j2", "told j1 starting"]
+
+
+# --- a write that contradicts what is stored -----------------------------------------------------------------
+
+
+def test_a_request_that_contradicts_the_store_is_refused_and_the_others_are_not(desk: Desk) -> None:
+    """It takes no number, and none of its own turn waits for it."""
     desk.submit(1, key="k")
     desk.commit()
     desk.log.clear()
     desk.submit(2)
     desk.submit(3, key="k")  # the key is taken: the store says so
+    desk.submit(4)
     desk.commit()
-    assert desk.log == ["refused j2", "refused j3"]
-    assert (desk.state("j2"), desk.state("j3")) == (None, None)
-    assert desk.ledger.last_event == 1
+    assert sorted(desk.log) == ["refused j3", "then j2", "then j4", "told j2 queued", "told j4 queued"]
+    assert (desk.state("j2"), desk.state("j3"), desk.state("j4")) == (State.QUEUED, None, State.QUEUED)
+    assert desk.ledger.newest("j3") is None
+    assert [event.seq for event in desk.told] == [1, 2, 3]
+    assert desk.ledger.retry_at is None
+    assert not desk.ledger.waiting
+
+
+def test_a_fact_that_the_store_can_never_take_holds_up_no_other(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """What contradicts a final state is dropped and logged; only a store that takes no writes makes facts wait."""
+    one, two = desk.submit(1), desk.submit(2)
+    desk.commit()
+    one = desk.fact(one, State.CANCELLED)
+    desk.commit()
+    desk.fact(one, State.COMPLETED)
+    desk.fact(two, State.STARTING)
+    desk.commit()
+    assert (desk.state("j1"), desk.state("j2")) == (State.CANCELLED, State.STARTING)
+    assert "a fact of job j1 was not written" in caplog.text
+    assert desk.ledger.newest("j1") == desk.stored(one)
+    assert not desk.ledger.waiting
+    desk.submit(3)
+    desk.commit()
+    assert desk.state("j3") is State.QUEUED
+    assert [event.seq for event in desk.told] == [1, 2, 3, 4, 5]
+
+
+# --- numbers and times where writing fails -------------------------------------------------------------------
+
+
+def test_a_fact_after_a_refused_request_on_the_same_job_leaves_no_gap(desk: Desk) -> None:
+    """Admitted and cancelled in one turn that the store refused: the job's own numbers go on by one (C1)."""
+    one = desk.submit(1)
+    desk.commit()
+    with desk.locked():
+        begun = desk.ledger.change(one.with_(state=State.STARTING), "starting", refused=desk.note("refused start"))
+        desk.fact(begun, State.CANCELLING)
+        desk.commit()
+    desk.commit()
+    assert [event.kind for event in desk.told] == ["queued", "cancelling"]
+    assert [event.job_seq for event in desk.told] == [1, 2]
+    assert desk.stored(one).events == 2
+
+
+def test_events_are_not_called_forgotten_before_they_are(full: Desk) -> None:
+    """Where the commit that trims them fails, they are all still there."""
+    full.store._db.executescript(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
+    )
+    full.ledger.change(  # the commit, and nothing before it, fails
+        full.stored(record(1)),
+        "progress",
+        extra=lambda store: store._db.execute("INSERT INTO child VALUES (1)"),
+        refused=full.note("refused"),
+    )
+    full.commit()
+    assert full.log[-1] == "refused"
+    assert full.store.event_bounds() == (1, 999)
+    assert (full.ledger.oldest_event, full.ledger.last_event) == (1, 999)
+
+
+def test_an_admission_that_was_refused_names_a_time_to_try_again(desk: Desk) -> None:
+    """A job that could have started starts when the store takes writes again, without anybody asking."""
+    one = desk.submit(1)
+    desk.commit()
+    with desk.locked():
+        desk.ledger.change(one.with_(state=State.STARTING), "starting", refused=desk.note("undo"))
+        desk.commit()
+        assert not desk.ledger.waiting
+        due = desk.ledger.retry_at
+        assert due is not None
+        assert due > desk.now
+        desk.ledger.commit(due - 0.001)
+        assert desk.ledger.retry_at == due
+    desk.ledger.commit(due)  # whoever was refused has had its turn by now
+    assert desk.ledger.retry_at is None

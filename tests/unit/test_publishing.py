@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
-from annul.publishing import escapes, publish
-from annul.runtime.outcome import staged
+from annul.ending import _checked
+from annul.lifecycle import Verdict
+from annul.publishing import escaping, publish
+from annul.runtime.outcome import Outcome, staged
 
 
 @pytest.fixture
@@ -67,6 +72,14 @@ def test_publishing_twice_changes_nothing_more(staging: Path, user: Path) -> Non
     assert found(user) == before
 
 
+def test_a_file_that_its_user_has_taken_since_is_published(staging: Path, user: Path) -> None:
+    """Moved, then deleted by its user, then (after a crash) to be published again: that is done, not an error."""
+    publish(staging, user, NAMES)
+    (user / "top.txt").unlink()
+    publish(staging, user, NAMES)
+    assert found(user).keys() == set(NAMES) - {"top.txt"}
+
+
 @pytest.mark.parametrize("done", range(len(NAMES)))
 def test_publishing_goes_on_where_it_was_interrupted(staging: Path, user: Path, done: int) -> None:
     """A crash between any two renames loses nothing."""
@@ -86,12 +99,16 @@ def test_a_new_output_replaces_the_old_one_of_its_name(staging: Path, user: Path
 
 
 def test_an_output_that_cannot_be_moved_is_an_error_and_stays_staged(staging: Path, user: Path) -> None:
-    """A directory of the user's is in the way: it is tried again at the next start."""
+    """A directory of the user's is in the way: doing it again, once it is not, does the rest."""
     (user / "top.txt" / "mine").mkdir(parents=True)
     with pytest.raises(OSError):
-        publish(staging, user, ["top.txt"])
+        publish(staging, user, NAMES)
     assert (staging / "top.txt").read_text() == "top"
     assert (user / "top.txt" / "mine").is_dir()
+    (user / "top.txt" / "mine").rmdir()
+    (user / "top.txt").rmdir()
+    publish(staging, user, NAMES)
+    assert found(user).keys() == set(NAMES)
 
 
 def test_nothing_to_publish_makes_nothing(staging: Path, user: Path) -> None:
@@ -100,23 +117,39 @@ def test_nothing_to_publish_makes_nothing(staging: Path, user: Path) -> None:
     assert not user.exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["../bob/x", "a/../../x", "/etc/x", ".", "", "..", "cvs/..", "../ann", "../annette/x", "out/x", "out/b/x"]
-)
+OUTSIDE = ["../bob/x", "a/../../x", "/etc/x", ".", "", "..", "cvs/..", "../ann", "../annette/x", "out/x", "out/b/x"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_what_would_land_elsewhere_escapes(user: Path, tmp_path: Path, name: str) -> None:
-    """Through dots, as an absolute path, as the directory itself, or through a link in it."""
+    """Through dots, as an absolute path, as the directory itself, or through a link in it; it is named."""
     user.mkdir(parents=True)
     (user / "out").symlink_to(tmp_path)
-    assert escapes(user, [name])
-    assert escapes(user, ["fine.txt", name])
+    assert escaping(user, [name]) == [name]
+    assert escaping(user, ["fine.txt", name, "also/fine"]) == [name]
 
 
 def test_what_lands_inside_does_not_escape(user: Path, tmp_path: Path) -> None:
     """Also where the directory is not there yet, or is itself reached through a link."""
     names = ["x", "a/b", "a/../b", "..x", "a..b/c"]
-    assert not escapes(user, names)
+    assert escaping(user, names) == []
     user.mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "users")
     (user / "inner").symlink_to(user)
-    assert not escapes(tmp_path / "link" / "ann", [*names, "inner/x"])
-    assert not escapes(user, [])
+    assert escaping(tmp_path / "link" / "ann", [*names, "inner/x"]) == []
+    assert escaping(user, []) == []
+
+
+def test_a_job_whose_output_escapes_has_failed_and_publishes_nothing(user: Path) -> None:
+    """Whatever it said of itself; one that stays inside is what it said."""
+    sup: Any = SimpleNamespace(config=SimpleNamespace(outputs_dir=user.parent))
+    active: Any = SimpleNamespace(record=SimpleNamespace(user=user.name))
+    said = Outcome(verdict=Verdict.COMPLETED, files=["fine.txt", "../bob/x"], result=msgspec.Raw(b"1"))
+    checked = _checked(sup, active, said)
+    assert checked is not None
+    assert checked.error is not None
+    assert (checked.verdict, checked.files, checked.error.code) == (Verdict.FAILED, [], "output")
+    assert "'../bob/x'" in checked.error.message
+    fine = Outcome(verdict=Verdict.COMPLETED, files=["fine.txt"])
+    assert _checked(sup, active, fine) is fine
+    assert _checked(sup, active, None) is None

@@ -309,6 +309,29 @@ def test_adding_choosing_and_removing_do_not_walk_the_queue() -> None:
     assert steps(60) == steps(60_000)
 
 
+def test_an_old_job_comes_back_in_front_of_a_long_line_without_sorting_it() -> None:
+    """What was delayed until now, or starts anew, costs no more with many waiting than with few."""
+
+    def steps(size: int) -> int:
+        queue = filled(*(entry(n) for n in range(2, size)))
+        found = work(lambda: queue.add(entry(1), 0.0))
+        assert queue.admit(Running(), FREE, 0.0) == entry(1)
+        return found
+
+    assert steps(20) == steps(20_000)
+
+
+def test_delayed_jobs_that_were_cancelled_take_no_memory() -> None:
+    """A client that submits for next year and cancels, again and again, does not fill the daemon's memory."""
+    queue = filled(entry(1, not_before=50.0))
+    for number in range(2, 2001):
+        queue.add(entry(number, not_before=1e9), 0.0)
+        queue.remove(f"j{number}")
+    assert len(queue._delayed) < 200
+    assert queue.next_due() == 50.0
+    assert drain(queue, wall=2e9) == ["j1"]
+
+
 def test_a_full_house_is_seen_without_looking_at_anybody() -> None:
     """Where no slot is free, nothing is compared."""
     queue = crowd(10_000)

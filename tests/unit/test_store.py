@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annul.errors import StartError, StoreError
+from annul.errors import Refused, StartError, StoreConflictError, StoreError
+from annul.handlers.submit import _check_submit
 from annul.scheduling import Entry
 from annul.store import JobRecord, Store
 from annul.store.record import view
 from annul.store.store import migrations
-from annul_client.wire import FINAL_STATES, CancelRecord, ErrorInfo, Progress, Stage, State
+from annul_client.wire import FINAL_STATES, CancelRecord, ErrorInfo, Progress, Stage, State, Submit
 
 
 def record(seq: int = 1, **values: Any) -> JobRecord:
@@ -107,13 +109,14 @@ def schema(db: sqlite3.Connection) -> list[tuple[str, str]]:
 
 
 def test_a_new_store_has_the_schema_that_the_migrations_add_up_to(path: Path, store: Store) -> None:
-    """Nothing is made beside them, and the version is how many there are."""
+    """Nothing is made beside them; the version is how many there are, and the file says whose it is."""
     by_hand = sqlite3.connect(":memory:")
     for sql in migrations():
         by_hand.executescript(sql)
     found = sqlite3.connect(path)
     assert schema(found) == schema(by_hand)
     assert found.execute("PRAGMA user_version").fetchone() == (len(migrations()),)
+    assert found.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"annu"),)
     by_hand.close()
     found.close()
 
@@ -148,10 +151,53 @@ def test_a_newer_store_is_refused_and_not_touched(path: Path) -> None:
     before = files(path)
     with pytest.raises(StartError, match=r"newer annul.*Install that version"):
         Store(path)
-    assert files(path)[path.name] == before[path.name]
+    assert files(path) == before
 
 
-@pytest.mark.parametrize("content", [b"no database" * 500, b"SQLite format 3\0" + b"\xff" * 5000], ids=len)
+def test_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
+    """Annul adds its tables to nobody else's."""
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE job (x)")
+    other.commit()
+    other.close()
+    before = files(path)
+    with pytest.raises(StartError, match=r"another program's database.*not touched"):
+        Store(path)
+    assert files(path) == before
+
+
+def test_a_store_that_was_made_but_never_written_to_is_filled(path: Path) -> None:
+    """An empty file, as from a crash before the first migration."""
+    path.touch()
+    made = Store(path)
+    saved(made, record())
+    made.close()
+
+
+def test_refusing_a_store_leaves_no_descriptor(path: Path) -> None:
+    """Also while the error is still being looked at."""
+    made = Store(path)
+    made._db.execute("PRAGMA user_version = 99")
+    made.close()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StartError) as raised:
+        Store(path)
+    assert raised.value
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 100, 511, 512, 4095])
+def test_a_store_cut_short_is_refused_and_not_touched(path: Path, size: int) -> None:
+    """SQLite takes anything below 512 bytes for an empty database; a clean one in its place would be silent loss."""
+    Store(path).close()
+    os.truncate(path, size)
+    before = files(path)
+    with pytest.raises(StartError, match=r"cannot open the store .*It was not changed"):
+        Store(path)
+    assert files(path) == before
+
+
+@pytest.mark.parametrize("content", [b"x", b"no database" * 500, b"SQLite format 3\0" + b"\xff" * 5000], ids=len)
 def test_a_file_that_is_no_database_is_refused_and_not_touched(path: Path, content: bytes) -> None:
     """The message says how to go on."""
     path.write_bytes(content)
@@ -217,7 +263,7 @@ def test_a_final_state_is_written_once(store: Store, final: State, then: State) 
     saved(store, record())
     store.update(record(state=final, finished_at=1.0))
     store.commit()
-    with pytest.raises(StoreError, match=f"final already.*{then}"):
+    with pytest.raises(StoreConflictError, match=f"final already.*{then}"):
         store.update(record(state=then, finished_at=2.0))
     store.rollback()
     assert plain(store.job("j1")) == plain(record(state=final, finished_at=1.0))
@@ -225,7 +271,7 @@ def test_a_final_state_is_written_once(store: Store, final: State, then: State) 
 
 def test_a_job_that_is_not_there_cannot_be_updated(store: Store) -> None:
     """It is an error, not a silence."""
-    with pytest.raises(StoreError, match="gone"):
+    with pytest.raises(StoreConflictError, match="gone"):
         store.update(record())
     store.rollback()
 
@@ -246,7 +292,7 @@ def test_a_key_is_unique_for_its_user(store: Store) -> None:
     found = store.job_by_key("bob", "k")
     assert found is not None
     assert found.id == "j2"
-    with pytest.raises(StoreError, match="UNIQUE"):
+    with pytest.raises(StoreConflictError, match="UNIQUE"):
         store.insert(record(5, key="k"))
     store.rollback()
 
@@ -255,7 +301,7 @@ def test_a_key_is_unique_for_its_user(store: Store) -> None:
 def test_number_id_and_request_are_unique(store: Store, twin: JobRecord) -> None:
     """A request sent twice cannot make two jobs."""
     saved(store, record(1, request="r"))
-    with pytest.raises(StoreError, match="UNIQUE"):
+    with pytest.raises(StoreConflictError, match="UNIQUE"):
         store.insert(twin)
     store.rollback()
 
@@ -281,8 +327,9 @@ def test_a_locked_store_is_an_error_at_once_and_reading_goes_on(path: Path, stor
     saved(store, record())
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StoreError, match=r"writing to the store .*locked"):
+    with pytest.raises(StoreError, match=r"writing to the store .*locked") as raised:
         store.insert(record(2))
+    assert not isinstance(raised.value, StoreConflictError)  # trying again helps
     store.rollback()
     assert store.knows("j1")
     other.execute("ROLLBACK")
@@ -340,6 +387,22 @@ def test_labels_are_data_whatever_they_are_made_of(store: Store, labels: dict[st
         assert (ids(store, label={other: value}) == ["j1"]) == (labels.get(other) == value)
     finally:
         store.rollback()
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"labels": {"a\0b": "x"}}, "labels.a\0b"),
+        ({"labels": {"a": "\0"}}, "labels.a"),
+        ({"title": "\0"}, "title"),
+        ({"key": "k\0"}, "key"),
+    ],
+)
+def test_text_with_a_nul_in_it_never_comes_to_the_store(values: dict[str, Any], field: str) -> None:
+    """SQLite would end it there, and a label would not be found again."""
+    with pytest.raises(Refused, match=r"U\+0000") as raised:
+        _check_submit(Submit(rid="1", type="t", **values))
+    assert raised.value.field == field
 
 
 def test_what_waits_and_what_holds_a_slot_are_found_in_the_order_of_submission(store: Store) -> None:

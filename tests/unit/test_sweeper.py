@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,75 @@ def test_a_link_inside_is_removed_and_what_it_points_to_is_not(tmp_path: Path) -
     assert count(kept) == 4
 
 
+def test_a_link_in_a_directorys_place_is_removed_and_what_it_points_to_is_not(tmp_path: Path) -> None:
+    """A job may have put a link where its working directory was."""
+    kept = fill(tmp_path / "kept", 3)
+    (tmp_path / "work").symlink_to(kept)
+    sweeper = Sweeper()
+    sweeper.add(tmp_path / "work")
+    swept(sweeper)
+    assert not (tmp_path / "work").is_symlink()
+    assert count(kept) == 4
+
+
+def test_a_file_in_a_directorys_place_goes(tmp_path: Path) -> None:
+    """Whatever it is, it was to be deleted."""
+    (tmp_path / "work").touch()
+    os.mkfifo(tmp_path / "tmp")
+    sweeper = Sweeper()
+    sweeper.add(tmp_path / "work")
+    sweeper.add(tmp_path / "tmp")
+    swept(sweeper)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def unprivileged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As somebody whom permissions hold up (root they do not), in a folder of theirs."""
+    monkeypatch.chdir(folder)  # what is above need not be theirs
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(folder, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_the_job_made_unreadable_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the daemon's user's: its permissions are given back, and its siblings go in any case."""
+    with unprivileged(tmp_path, monkeypatch):
+        top = fill(Path("top"), 3)
+        fill(top / "closed", 3).chmod(0)
+        fill(top / "read-only", 3).chmod(0o500)
+        fill(top / "open", 3)
+        top.chmod(0o500)
+        sweeper = Sweeper()
+        sweeper.add(top)
+        swept(sweeper)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_deeper_than_any_path_reaches_goes(tmp_path: Path) -> None:
+    """Made step by step, its path would be longer than the system takes."""
+    top = fill(tmp_path / "top", 1)
+    fd = os.open(top, os.O_RDONLY)
+    for number in range(100):
+        name = f"{number:0100}"
+        os.mkdir(name, dir_fd=fd)
+        os.mknod("file", dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    sweeper = Sweeper()
+    sweeper.add(top)
+    swept(sweeper)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_step_deletes_a_bounded_number(tmp_path: Path) -> None:
     """A cancel never waits for a big directory; every step gets on."""
     top = fill(tmp_path / "top", 450)
@@ -86,6 +157,29 @@ def test_a_step_deletes_a_bounded_number(tmp_path: Path) -> None:
         sweeper.step()
         assert 1 <= before - count(top) <= 200
     assert not top.exists()
+
+
+def test_a_step_looks_at_a_bounded_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the whole of a big directory again for every two hundred files."""
+    looked = 0
+    scandir = os.scandir
+
+    def counting(path: Path) -> Iterator[os.DirEntry[str]]:
+        nonlocal looked
+        with scandir(path) as entries:
+            for entry in entries:
+                looked += 1
+                yield entry
+
+    sweeper = Sweeper()
+    sweeper.add(fill(tmp_path / "top", 3000))
+    monkeypatch.setattr(os, "scandir", counting)
+    while sweeper.waiting:
+        before = looked
+        sweeper.step()
+        assert looked - before <= 200
+    assert looked == 3000
+    assert not (tmp_path / "top").exists()
 
 
 @pytest.mark.parametrize("files", [198, 199, 200, 201, 399, 400])
