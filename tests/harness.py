@@ -22,11 +22,11 @@ SESSION = {"ANNUL_TEST_SESSION": PREFIX}
 TIMEOUT_S = 30.0  # the one bound on every wait for a condition
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
     """Look until it holds; the one place in the tests where time passes by itself."""
-    end = time.monotonic() + TIMEOUT_S
+    end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, f"waited {TIMEOUT_S} s for {what}"
+        assert time.monotonic() < end, f"waited {timeout_s} s for {what}"
         time.sleep(0.002)
 
 

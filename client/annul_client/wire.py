@@ -285,7 +285,8 @@ class ListReply(Model, frozen=True, kw_only=True):
 class CancelReply(Model, frozen=True, kw_only=True):
     outcome: CancelOutcome
     job: Job | None = None
-    jobs: list[Job] = []  # cancel by user, type or label: the jobs that this cancel was accepted for
+    jobs: list[Job] = []  # cancel by user, type or label: the jobs that it was accepted for, the first 1,000 of them
+    count: int = 0  # how many those are in all
 
 
 class WaitReply(Model, frozen=True, kw_only=True):

@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import sys
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -30,13 +33,17 @@ from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Registry
 from annul.scheduling import Limits
-from annul.server import Server
+from annul.server import Caller, Server
 from annul.store import JobRecord, Store
 from annul.supervision import Supervision
 from annul.sweeper import Sweeper
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
+_DONE = object()
+_TURN_S = 0.02  # for the requests of one turn
+_INBOX = 1024  # requests received and not yet handled, beyond which no more are received
+_STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
 
 class Daemon:
@@ -63,6 +70,7 @@ class Daemon:
             places.lock(config.runtime_dir, what="runtime"),
         ]
         prctl.set_child_subreaper()
+        _raise_file_limit()
         self.catalog = Catalog(config.jobs)
         self.store = Store(config.state_dir / "annul.db")
         self.registry = Registry(self._limits())
@@ -84,6 +92,10 @@ class Daemon:
             cgroup=self.cgroup,
         )
         self._signals: list[int] = []
+        self._inbox: deque[tuple[Caller, wire.Request]] = deque()  # received, not yet handled
+        self._reads: deque[tuple[Caller, wire.Request]] = deque()  # to be answered after the commit
+        self.bulk: deque[Iterator[None]] = deque()  # cancels of many jobs, a piece a turn
+        self._give_up_at: float | None = None  # while stopping: when not to wait for the store any longer
 
     @property
     def tree(self) -> str:
@@ -110,7 +122,7 @@ class Daemon:
             extra={"action": "ready"},
         )
         systemd.notify("READY=1")
-        while not (self.stopping and not self.registry.active and not self.ledger.waiting):
+        while not self._is_over():
             self._turn(self._poll())
         systemd.notify("STOPPING=1")
 
@@ -120,10 +132,26 @@ class Daemon:
         self._take_nudges(ready)
         self._take_exits(ready)
         self._take_deadlines()
+        self._take_bulk()
         if not self.stopping:
             starting.admit(self.supervision)
         self.ledger.commit(self.clock.monotonic())
+        self._answer_reads()
         self.sweeper.step()
+
+    def _is_over(self) -> bool:
+        """Told to stop, every job has ended, and that is written; or the store has not taken it for a while."""
+        if not self.stopping or self.registry.active:
+            return False
+        if not self.ledger.waiting:
+            return True
+        now = self.clock.monotonic()
+        self._give_up_at = self._give_up_at or now + _STORE_WAIT_S
+        if now < self._give_up_at:
+            return False
+        # Nothing is lost: boards and outcomes are still there, and the next daemon concludes from them.
+        _log.error("stopping though the store does not take how the last jobs ended", extra={"action": "stop"})
+        return True
 
     def _poll(self) -> dict[int, int]:
         """Wait for something to happen, until the next deadline; {descriptor: poll events}."""
@@ -152,7 +180,7 @@ class Daemon:
 
     def _timeout_ms(self) -> int | None:
         """Milliseconds until something is due, rounded up; None: nothing is."""
-        if self.sweeper.waiting:
+        if self.sweeper.waiting or self._inbox or self._reads or self.bulk:
             return 0
         now = self.clock.monotonic()
         dues = [self.supervision.next_due(), self.registry.next_wait(), self.ledger.retry_at]
@@ -160,7 +188,8 @@ class Daemon:
         if delayed is not None and not self.stopping:
             dues.append(now + max(0.0, delayed - self.clock.wall()))
         due = min((at for at in dues if at is not None), default=None)
-        return None if due is None else max(0, int((due - now) * 1000) + 1)
+        # At most an hour: poll(2) takes milliseconds as a C int.
+        return None if due is None else max(0, int(min(due - now, 3600.0) * 1000) + 1)
 
     # --- what a turn takes --------------------------------------------------------------------------------------
 
@@ -184,12 +213,41 @@ class Daemon:
             stopping.begin(self.supervision, active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
 
     def _take_requests(self) -> None:
-        requests = self.server.receive()
-        # Cancels of named jobs go first: no job's id can be known before its submit was answered, so none of them
-        # can mean a job of this very turn. Everything else keeps its order (C10).
-        requests.sort(key=lambda one: not (isinstance(one[1], wire.Cancel) and one[1].id is not None))
-        for caller, request in requests:
-            handlers.handle(self, request, caller)
+        """Handle what has arrived, the cancels of named jobs first, for a bounded time.
+
+        No job's id can be known before its submit was answered, so no such cancel can mean a job of this very turn.
+        Everything else keeps its order (C10).
+        """
+        if len(self._inbox) < _INBOX:
+            self._inbox.extend(self.server.receive())
+        until = self.clock.monotonic() + _TURN_S
+        urgent = [one for one in self._inbox if isinstance(one[1], wire.Cancel) and one[1].id is not None]
+        for caller, request in urgent:
+            handlers.write(self, request, caller)
+        rest = deque(one for one in self._inbox if not (isinstance(one[1], wire.Cancel) and one[1].id is not None))
+        self._inbox = rest if urgent else self._inbox
+        while self._inbox:
+            caller, request = self._inbox.popleft()
+            if handlers.only_looks(request):
+                self._reads.append((caller, request))
+            else:
+                handlers.write(self, request, caller)
+            if self.clock.monotonic() > until:
+                break
+
+    def _answer_reads(self) -> None:
+        """Answer what only looks, now that the turn is committed, for a bounded time."""
+        until = self.clock.monotonic() + _TURN_S
+        while self._reads:
+            caller, request = self._reads.popleft()
+            handlers.look_up(self, request, caller)
+            if self.clock.monotonic() > until:
+                break
+
+    def _take_bulk(self) -> None:
+        """One more piece of a request that is too big for one turn."""
+        if self.bulk and next(self.bulk[0], _DONE) is _DONE:
+            self.bulk.popleft()
 
     def _take_nudges(self, ready: dict[int, int]) -> None:
         if self._notify.fileno() not in ready:
@@ -201,7 +259,9 @@ class Daemon:
             except BlockingIOError:
                 break
         for name in names:
-            self.supervision.nudged(name.decode(errors="replace"))
+            active = self.registry.by_name(name.decode(errors="replace"))
+            if active is not None:
+                self.supervision.guarded(active, self.supervision.news)
 
     def _take_exits(self, ready: dict[int, int]) -> None:
         for fd, events in ready.items():
@@ -210,9 +270,9 @@ class Daemon:
             if fd not in ready or active.over:
                 continue
             if fd == active.pidfd:
-                ending.leader_ended(self.supervision, active)
+                self.supervision.guarded(active, lambda one: ending.leader_ended(self.supervision, one))
             elif not active.leader_alive:
-                ending.look(self.supervision, active)
+                self.supervision.guarded(active, lambda one: ending.look(self.supervision, one))
 
     def _take_deadlines(self) -> None:
         self.supervision.act_on_deadlines()
@@ -295,3 +355,9 @@ class Daemon:
         self.store.close()
         for fd in self._locks:
             os.close(fd)
+
+
+def _raise_file_limit() -> None:
+    """libzmq aborts the process where it cannot accept for want of descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

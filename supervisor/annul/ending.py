@@ -72,6 +72,9 @@ def look(sup: Supervision, active: Active) -> None:
 
 def _conclude_soon(sup: Supervision, active: Active) -> None:
     """Conclude, but give the zygote a moment to say how a leader ended that said nothing itself."""
+    if active.launch_error:
+        _conclude(sup, active, None)
+        return
     try:
         ended = outcome.read(active.attempt_dir)
     except (OSError, ValueError) as error:
@@ -114,6 +117,10 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
     if conclusion.state is State.QUEUED:
         record = record.with_(started_at=None, finished_at=None)
     sup.registry.free(active)
+    if record.state is not State.QUEUED:
+        sup.registry.forget_failed_launches(record.id)
+    # Now, not after the commit: on a full disk the commit may be waiting for just this room.
+    sweep(sup, active.attempt_dir, keep_staging=conclusion.publish)
     _log.info(
         "job %s %s%s",
         active.name,
@@ -149,6 +156,9 @@ def _note_last_progress(active: Active) -> None:
 def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> ErrorInfo | None:
     if conclusion.state is not State.FAILED:
         return None
+    if active.launch_error:
+        message = f"its process could not be started: {active.launch_error}"
+        return ErrorInfo(code="launch_failed", message=message)
     match conclusion.code:
         case "":
             return ended.error if ended else None

@@ -25,6 +25,7 @@ from annul.tree import Reaper
 _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(FromZygote).decode
 Profile = tuple[str, ...]
+_IMPORT_WAIT_S = 120.0  # for a zygote to import its profile
 
 # The zygote's environment is what /proc/PID/environ shows of every job: no secret may be in it.
 _ZYGOTE_ENV = (
@@ -63,6 +64,9 @@ class Zygote:
                 env={name: os.environ[name] for name in _ZYGOTE_ENV if name in os.environ},
                 start_new_session=True,
             )
+        except OSError:
+            self.socket.close()
+            raise
         finally:
             theirs.close()
         self.ready = False
@@ -124,10 +128,16 @@ class Launcher:
     def warm(self) -> None:
         """Start every zygote."""
         for profile in self._targets:
-            self._zygote(profile)
+            try:
+                self._zygote(profile)
+            except OSError as error:
+                _log.warning("starting a zygote: %s", error, extra={"action": "zygote"})
 
     def launch(self, launch: Launch, profile: Profile, now: float) -> None:
-        self._zygote(profile).ask(launch, now)
+        try:
+            self._zygote(profile).ask(launch, now)
+        except OSError as error:  # no process or no descriptor to be had for a zygote
+            self._listener.not_launched(launch.name, f"starting its zygote: {error}")
 
     def _zygote(self, profile: Profile) -> Zygote:
         zygote = self._zygotes.get(profile)
@@ -218,9 +228,14 @@ class Launcher:
         yield from self._zygotes.values()
         yield from self._ending
 
-    def ready(self, name: str) -> bool:
-        """Whether the zygote that is to launch this has finished its imports."""
-        return any(name in zygote.pending and zygote.ready for zygote in self._zygotes.values())
+    def patience_over(self, name: str, now: float) -> bool:
+        """Whether a launch that has not been answered for a while is not going to be: its zygote is ready, and so is
+        stopped or stuck; or it has been importing for too long.
+        """
+        return any(
+            name in zygote.pending and (zygote.ready or now > zygote.pending[name] + _IMPORT_WAIT_S)
+            for zygote in self._zygotes.values()
+        )
 
     def stop(self) -> None:
         """End all zygotes and wait for that: they are ours and get SIGKILL, so it takes no time."""

@@ -18,7 +18,7 @@ import msgspec
 from annul.errors import StoreConflictError, StoreError
 from annul.store import JobRecord, Store
 from annul.store.record import view
-from annul_client.wire import Event
+from annul_client.wire import ErrorInfo, Event, State
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -174,12 +174,16 @@ class Ledger:
         if change.extra is not None:
             change.extra(self._store)
 
-    @staticmethod
-    def _refuse(change: Change, error: StoreError) -> None:
+    def _refuse(self, change: Change, error: StoreError) -> None:
+        """A change that the store will never take."""
         if change.refused is not None:
             change.refused(error)
-        else:
-            _log.error("a fact of job %s was not written: %s", change.record.id, error, extra={"action": "store"})
+            return
+        _log.error("a fact of job %s was not written: %s", change.record.id, error, extra={"action": "store"})
+        if change.record.result is not None:  # without what may be too big for it, at least how it ended
+            info = ErrorInfo(code="result", message=f"its result could not be stored: {error}"[:500])
+            record = change.record.with_(state=State.FAILED, result=None, files=[], published=True, error=info)
+            self.change(record, State.FAILED, then=change.then)
 
     def _forget_overlay(self) -> None:
         self._overlay.clear()

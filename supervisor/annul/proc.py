@@ -12,19 +12,23 @@ from pathlib import Path
 import msgspec
 
 
-class Stat(msgspec.Struct, frozen=True, gc=False):
+class Stat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The part of /proc/PID/stat that supervising needs."""
 
     pid: int
     state: str  # R S D T t Z X …
     ppid: int
+    group: int  # process group
     session: int
+    threads: int
     start_time: int  # clock ticks since boot; with the boot id it tells a process from one that reuses its pid
 
     @property
     def alive(self) -> bool:
-        """A zombie is dead: it only waits for its parent to read its status."""
-        return self.state not in "ZXx"
+        """A zombie is dead: it only waits for its parent to read its status. But a main thread that has ended while
+        others of its process run shows as one too.
+        """
+        return self.state not in "ZXx" or (self.state == "Z" and self.threads > 1)
 
 
 def stat(pid: int) -> Stat | None:
@@ -40,7 +44,15 @@ def stat(pid: int) -> Stat | None:
         os.close(fd)
     # The second field is the command in parentheses and may hold anything, also parentheses and spaces.
     fields = data[data.rindex(b")") + 2 :].split()
-    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    return Stat(
+        pid=pid,
+        state=fields[0].decode(),
+        ppid=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        threads=int(fields[17]),
+        start_time=int(fields[19]),
+    )
 
 
 def everyone() -> dict[int, Stat]:

@@ -75,7 +75,7 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
         ending.look(daemon.supervision, active)
     else:
         _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
-        daemon.supervision.nudged(name)
+        daemon.supervision.news(active)
 
 
 def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:

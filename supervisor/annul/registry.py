@@ -35,6 +35,7 @@ class Active:
         self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
+        self.launch_error = ""  # why no process of it could be made
         self.over = False  # concluded; nothing of it may be used any more
         self.unseen = False  # it ended while no daemon watched
         self.ladder: Ladder | None = None
@@ -118,9 +119,18 @@ class Registry:
         self.queue = Queue()
         self.running = Running()
         self.active: dict[str, Active] = {}  # by job id
+        self._failed_launches: dict[str, int] = {}  # by job id, until it runs or is over
         self._waiting: dict[str, list[Waiter]] = {}
         self._waits: list[tuple[float, int, Waiter]] = []
         self._serial = itertools.count()
+
+    def count_failed_launch(self, job_id: str) -> int:
+        """How many of a job's launches have failed in a row, this one included."""
+        self._failed_launches[job_id] = self._failed_launches.get(job_id, 0) + 1
+        return self._failed_launches[job_id]
+
+    def forget_failed_launches(self, job_id: str) -> None:
+        self._failed_launches.pop(job_id, None)
 
     def by_name(self, name: str) -> Active | None:
         """The attempt called "job.attempt", if it is the one alive."""
@@ -165,12 +175,18 @@ class Registry:
             waiter.tell(True)
 
     def expire_waits(self, now: float) -> None:
+        expired: dict[str, None] = {}
+        late: list[Waiter] = []
         while (at := self.next_wait()) is not None and at <= now:
             _, _, waiter = heapq.heappop(self._waits)
             waiter.done = True
-            others = [one for one in self._waiting[waiter.job_id] if one is not waiter]
+            late.append(waiter)
+            expired[waiter.job_id] = None
+        for job_id in expired:  # each job's list once, however many of its waiters are late
+            others = [one for one in self._waiting[job_id] if not one.done]
             if others:
-                self._waiting[waiter.job_id] = others
+                self._waiting[job_id] = others
             else:
-                del self._waiting[waiter.job_id]
+                del self._waiting[job_id]
+        for waiter in late:
             waiter.tell(False)

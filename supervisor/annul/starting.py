@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ _ENV = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
 GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
+LAUNCHES = 3  # tries at making its process, before a job fails
 LAUNCH_WAIT_S = 10.0  # for a ready zygote's answer
 
 
@@ -97,6 +99,8 @@ def _fail(sup: Supervision, record: JobRecord, code: str, message: str) -> None:
 def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
     name = f"{record.id}.{record.attempt}"
     run_dir = sup.run_dir(name)
+    if run_dir.exists():
+        shutil.rmtree(run_dir)  # made by a daemon that ended before it had committed this attempt
     run_dir.mkdir(mode=0o700)
     return Active(
         record,
@@ -183,7 +187,11 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
         send_by(fd, signal.SIGKILL)
         os.close(fd)
     active.ended = True
-    if active.ladder is None:
+    failures = sup.registry.count_failed_launch(active.record.id)
+    if active.ladder is None and failures >= LAUNCHES:
+        active.launch_error = f"{why} ({failures} tries)"
+        ending.look(sup, active)
+    elif active.ladder is None:
         _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})
         _queue_again(sup, active)
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import cancel, ending, lifecycle
+from annul import cancel, ending, lifecycle, regular, starting
 from annul.board import Notice
 from annul.cancel import Ladder, Step
 from annul.lifecycle import Action, Event, StopKind
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from annul.supervision import Supervision
 
 _log = logging.getLogger(__name__)
-_STACKS_MAX = 8000  # characters of Python stacks in a cancel record
+_STACKS_MAX = 64 * 1024  # bytes of Python stacks in a cancel record
 
 
 def begin(
@@ -89,6 +89,7 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
     match step:
         case Step.BEGIN:
             _write_notice(active, ladder)
+            active.tree.look(active.pid, leader_alive=active.leader_alive)  # whom it sees now it knows again later
             if ladder.sigterm is not None:
                 _terminate(active, whole_tree=active.known.type.signal_tree)
         case Step.TERM_LEADER:
@@ -98,6 +99,10 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
         case Step.DUMP:
             if active.pidfd is not None:
                 send_by(active.pidfd, DUMP_SIGNAL)
+        case Step.KILL if active.pid is None and not active.ended:
+            # Its zygote has not answered yet, and may never: no process of it will run any of the user's code.
+            active.ladder = msgspec.structs.replace(ladder, sigkill=None)
+            starting.give_up(sup, active, "it was cancelled before its zygote answered")
         case Step.KILL:
             _kill(sup, active)
             if ladder.stuck and not active.stuck_told and not active.over:
@@ -197,10 +202,10 @@ def cancel_record(
 def _stacks(active: Active) -> str:
     """The Python stacks that the leader wrote before it was killed; where there are some, its log gets them too."""
     try:
-        stacks = (active.attempt_dir / STACKS).read_text(errors="replace")[:_STACKS_MAX]
+        stacks = regular.read(active.attempt_dir / STACKS, _STACKS_MAX).decode(errors="replace")
         if stacks:
-            with (active.attempt_dir / "log").open("a") as log:
-                log.write(f"annul: killed; it was stuck here:\n{stacks}")
+            with regular.opened(active.attempt_dir / "log", "ab") as log:
+                log.write(f"annul: killed; it was stuck here:\n{stacks}".encode())
     except OSError:
         return ""
     return stacks

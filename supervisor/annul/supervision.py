@@ -7,10 +7,12 @@ by the loop thread; nothing in here waits.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from annul import ending, lifecycle, proc, starting, stopping
+from annul import ending, lifecycle, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
@@ -23,6 +25,7 @@ from annul.sweeper import Sweeper
 from annul.tree import CgroupTree, Reaper, SessionTree, Tree
 from annul_client.wire import Progress, State
 
+_log = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 0.25
 _LOG_EVERY_S = 1.0
 
@@ -88,6 +91,7 @@ class Supervision:
             board=board,
             reapers=self._reapers,
             leaders=self._leaders,
+            rivals=self._patient,
             chain_intact=make,
         )
 
@@ -97,6 +101,15 @@ class Supervision:
 
     def _leaders(self) -> list[int]:
         return [*self.registry.leaders(), *self.launcher.pids()]
+
+    def _patient(self) -> list[SessionTree]:
+        """Trees that have lost their leader, and whose survivors still have their grace."""
+        now = self.clock.monotonic()
+        return [
+            active.tree
+            for active in self.registry.active.values()
+            if active.ended and isinstance(active.tree, SessionTree) and active.ladder and now < active.ladder.deadline
+        ]
 
     # --- news of attempts ---------------------------------------------------------------------------------------
 
@@ -109,12 +122,10 @@ class Supervision:
             found.update(dict.fromkeys(active.members.values(), active))
         return found
 
-    def nudged(self, name: str) -> None:
+    def news(self, active: Active) -> None:
         """The job says that there is news on its board."""
-        active = self.registry.by_name(name)
-        if active is None:
-            return
         if active.board.running_at:
+            self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
             self.enter(active, state)
         self._note_progress(active)
@@ -134,15 +145,13 @@ class Supervision:
 
     def _cap_log(self, active: Active) -> None:
         """Keep a job that writes without end from filling the disk: its log keeps its first half and the newest."""
-        log, limit = active.attempt_dir / "log", self.config.max_log_bytes
+        limit = self.config.max_log_bytes
         try:
-            size = log.stat().st_size
-            if size > limit:
-                os.truncate(log, limit // 2)  # its writers append: they go on from there
-                with log.open("ab") as file:
-                    file.write(
-                        b"\nannul: %d bytes were dropped here, the log may have %d\n" % (size - limit // 2, limit)
-                    )
+            with regular.opened(active.attempt_dir / "log", "ab") as log:
+                size = os.fstat(log.fileno()).st_size
+                if size > limit:
+                    log.truncate(limit // 2)  # its writers append: they go on from there
+                    log.write(b"\nannul: %d bytes were dropped here, a log may have %d\n" % (size - limit // 2, limit))
         except OSError:
             pass  # not there yet, or the disk is full: there is a next time
 
@@ -166,11 +175,21 @@ class Supervision:
         return min((at for at in times if at is not None), default=None)
 
     def act_on_deadlines(self) -> None:
-        now = self.clock.monotonic()
         for active in list(self.registry.active.values()):
-            self._act_on(active, now)
+            self.guarded(active, self._act_on)
 
-    def _act_on(self, active: Active, now: float) -> None:
+    def guarded(self, active: Active, act: Callable[[Active], None]) -> None:
+        """Do something to one attempt. An error in that is logged and tried again; it is not the others' error."""
+        try:
+            act(active)
+        except Exception:  # noqa: BLE001 (a bug shown by one job must not take the others' supervisor down)
+            _log.exception("job %s: an error inside the daemon", active.name, extra={"action": "internal"})
+            if not active.over:
+                active.look_at = self.clock.monotonic() + 1.0 if active.ended else None
+
+    def _act_on(self, active: Active) -> None:
+        now = self.clock.monotonic()
+
         def reached(at: float | None) -> bool:
             return at is not None and at <= now
 
@@ -181,10 +200,10 @@ class Supervision:
             active.timeout_at = None
             stopping.begin(self, active, Event.TIMEOUT, StopKind.TIMEOUT, reason="timeout", by="annul")
         if reached(active.launch_by):
-            if self.launcher.ready(active.name):
+            if self.launcher.patience_over(active.name, now):
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
                 return
-            active.launch_by = now + starting.LAUNCH_WAIT_S  # still importing: that may take what it takes
+            active.launch_by = now + starting.LAUNCH_WAIT_S
         if reached(active.log_at):
             active.log_at = now + _LOG_EVERY_S
             self._cap_log(active)

@@ -69,6 +69,8 @@ class Sweeper:
                 self._tops.append(folder.rename(top.with_name(f"{top.name}.sweep-{self._moved}")))
                 return
             self._open.append((folder, os.scandir(folder)))
+        except FileNotFoundError:
+            pass
         except OSError as error:
             _log.warning("deleting %s: %s; it stays", folder, error, extra={"action": "sweep"})
 
@@ -76,5 +78,7 @@ class Sweeper:
 def _attempt(delete: Callable[[], None]) -> None:
     try:
         delete()
+    except FileNotFoundError:
+        pass
     except OSError as error:
         _log.warning("deleting: %s; it stays", error, extra={"action": "sweep"})

@@ -28,6 +28,8 @@ import msgspec
 
 from annul import proc
 
+_LEADER_KILLS = 6  # rounds after which a leader is killed though others are left below it
+
 
 class Look(msgspec.Struct, frozen=True):
     """What one look at a tree found."""
@@ -100,61 +102,96 @@ class SessionTree:
         board: Path,
         reapers: Callable[[], Iterable[Reaper]],
         leaders: Callable[[], Iterable[int]],
+        rivals: Callable[[], Iterable[SessionTree]] = tuple,
         chain_intact: bool = True,
     ) -> None:
-        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over."""
+        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: trees
+        whose leaders have ended too, and whose survivors still have their grace.
+        """
         self._mark = mark
         self._board = os.fsencode(board)
         self._reapers = reapers
         self._leaders = leaders
+        self._rivals = rivals
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
-        self._found: dict[int, int] = {}  # pid -> start time of members once found by their marks
+        self._leader = 0
+        self._known: dict[int, int] = {}  # pid -> start time of members seen so far
+        self._kills = 0
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
             return Look([])
+        self._leader = leader
+        sure = True
         if leader_alive:
-            roots, sure = [leader], True
+            roots = [leader]
         else:
-            roots, sure = self._orphans(leader)
-        return Look(_alive(_below(roots)) if self.chain_intact else self._search(leader, roots), sure)
+            roots, sure = self._orphans()
+        found = _alive(_below(roots)) if self.chain_intact else self._search(leader, roots)
+        self._remember(found)
+        return Look(found, sure)
 
     def kill(self, leader: int | None, *, leader_alive: bool) -> Look:
+        """By process group as well: the kernel kills a group as one, with what is just being forked into it."""
         found = self.look(leader, leader_alive=leader_alive)
+        self._kills += 1
         others = [pid for pid in found.pids if pid != leader]
-        if leader_alive and leader is not None:
-            # Race: while the leader lives it is the reaper that keeps the tree together, and a stopped one forks no
-            # more. So it goes last, once nobody is left below it.
-            send(leader, signal.SIGSTOP if others else signal.SIGKILL)
-        for pid in others:
-            send(pid, signal.SIGKILL)
+        if leader_alive and leader is not None and not self.chain_intact and others and self._kills < _LEADER_KILLS:
+            # The leader is the reaper that keeps this tree together, and there is no other: it goes last. A stopped
+            # one forks no more.
+            send(leader, signal.SIGSTOP)
+            _kill_groups(others, spare=leader)
+        else:
+            _kill_groups(found.pids, spare=None)
         return found
 
     def remove(self) -> None:
         """Nothing to free."""
 
-    def _orphans(self, leader: int) -> tuple[list[int], bool]:
-        """What ended leaders have left behind, and whether that is certain.
+    def _remember(self, pids: list[int]) -> None:
+        for pid in pids:
+            if pid not in self._known and (one := proc.stat(pid)) is not None:
+                self._known[pid] = one.start_time
 
-        Invariant: an orphan belongs to some leader that has ended, so whoever asks for it may end it. But a child of
-        a reaper that is just forking may be the next leader: that one is nobody's orphan.
+    def _orphans(self) -> tuple[list[int], bool]:
+        """What the leader has left behind, and whether that is certain.
+
+        Invariant: a child of a reaper that is no leader is an orphan of some leader that has ended. It is this one's
+        where that can be seen, or where no other can claim it; and it may be the next leader, as long as a fork is
+        under way.
         """
-        known = set(self._leaders())
+        leaders, rivals = set(self._leaders()), list(self._rivals())
         found: list[int] = []
+        listed: set[int] = set(leaders)
         sure = True
-        for reaper in self._reapers():
-            for pid in _alive(_children(reaper.pid)):
-                if pid in known:
+        reapers = list(self._reapers())
+        for reaper in reapers:
+            for pid in _children(reaper.pid):
+                one = proc.stat(pid)
+                listed.add(pid)
+                if pid in leaders or one is None or not one.alive:
                     continue
-                if reaper.settled or self._is_ours(pid, leader):
+                if self.owns(one):
+                    found.append(pid)
+                elif any(rival.owns(one) for rival in rivals):
+                    continue
+                elif reaper.settled and not rivals:
                     found.append(pid)
                 else:
                     sure = False
+        if sure and not found:
+            # Race: one that forks and ends between the listing and the look at it is found dead, and its child is not
+            # in that list. But it is in the next: the kernel hands it over before its parent is a zombie.
+            sure = all(pid in listed for reaper in reapers for pid in _children(reaper.pid))
         return found, sure
 
-    def _is_ours(self, pid: int, leader: int) -> bool:
-        one = proc.stat(pid)
-        return one is not None and (one.session == leader or proc.reads_as_marked(pid, self._mark, self._board))
+    def owns(self, one: proc.Stat) -> bool:
+        """Whether it can be seen that this process is of this tree."""
+        if self._known.get(one.pid) == one.start_time:
+            return True
+        if one.session == self._leader or one.session in self._known:
+            return True
+        return proc.reads_as_marked(one.pid, self._mark, self._board)
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
         """Look at every process there is: by descent, session, mark."""
@@ -162,8 +199,9 @@ class SessionTree:
         ours = {reaper.pid for reaper in self._reapers()} | set(self._leaders()) | {os.getpid()}
         started = everyone[leader].start_time if leader in everyone else 0
         found = {pid for pid in roots if pid in everyone}
-        # A process that is just ending has no maps and no environment any more, and is no zombie yet.
-        found |= {pid for pid, start in self._found.items() if pid in everyone and everyone[pid].start_time == start}
+        # What escapes every mark later was seen below the leader before; and a process that is just ending has no maps
+        # and no environment any more, and is no zombie yet.
+        found |= {pid for pid, start in self._known.items() if pid in everyone and everyone[pid].start_time == start}
         for one in everyone.values():
             if one.pid in ours and one.pid not in roots:
                 continue
@@ -176,7 +214,6 @@ class SessionTree:
             more = {one.pid for one in everyone.values() if one.ppid in found and one.pid not in found} - ours
             found |= more
             grown = bool(more)
-        self._found = {pid: everyone[pid].start_time for pid in found}
         return [pid for pid in found if everyone[pid].alive]
 
 
@@ -194,18 +231,23 @@ class CgroupTree:
         return cls(path)
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
-        # `populated` in cgroup.events lags behind: the list of processes, without zombies, is what counts.
+        # `populated` in cgroup.events lags behind; the list itself is what counts, and as it is: zombies are not in it,
+        # and of a chain that forks and ends, every link may be dead by the time it is asked for.
         found = self._processes()
         if leader is not None and leader_alive and leader not in found:
             found.append(leader)  # it has not moved itself in yet; no code of the user's has run
-        return Look(_alive(found))
+        return Look(found)
 
     def kill(self, leader: int | None, *, leader_alive: bool) -> Look:
         found = self.look(leader, leader_alive=leader_alive)
         if found.pids:
-            _write(self.path / "cgroup.kill", b"1")
-            if leader is not None and leader_alive:
-                send(leader, signal.SIGKILL)  # in case it has not moved itself in yet
+            try:
+                _write(self.path / "cgroup.kill", b"1")
+            except OSError:
+                pass  # the job has removed its own cgroup: it is empty
+            # One by one too: cgroup.kill does not end a process whose main thread has ended before the others.
+            for pid in found.pids:
+                send(pid, signal.SIGKILL)
         return found
 
     def remove(self) -> None:
@@ -287,6 +329,22 @@ def _children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def _kill_groups(pids: list[int], *, spare: int | None) -> None:
+    """SIGKILL these, and their process groups; `spare`: not this one, nor its group.
+
+    Members' groups hold nobody else: a leader begins with a session of its own, and a group is within one session.
+    """
+    groups = {one.group for pid in pids if (one := proc.stat(pid)) is not None}
+    kept = proc.stat(spare) if spare is not None else None
+    for group in groups - {0, 1, os.getpgrp()} - ({kept.group} if kept else set()):
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass  # all of it is gone
+    for pid in pids:
+        send(pid, signal.SIGKILL)
 
 
 def _alive(pids: Iterable[int]) -> list[int]:

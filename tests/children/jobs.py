@@ -163,6 +163,49 @@ def escaper(ctx: JobContext, params: Marked) -> None:
     time.sleep(3600)
 
 
+@job("headless", grace_s=0.2, on_shutdown="cancel")
+def headless(ctx: JobContext, params: Marked) -> None:
+    """End the main thread only, as pthread_exit does: the process shows as a zombie, and beats on."""
+    import ctypes
+
+    threading.Thread(target=_beat, args=(params.mark,)).start()
+    ctx.progress(None, "headless")
+    ctypes.CDLL(None).syscall(60, 0)  # SYS_exit on x86-64
+
+
+@job("comet", grace_s=0.1, on_shutdown="cancel")
+def comet(ctx: JobContext, params: Marked) -> None:
+    """Leave a chain behind in which each process forks the next and ends."""
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork():
+                os._exit(0)
+            with Path(params.mark).open("ab") as file:
+                file.write(b".")
+    os.wait()
+    ctx.progress(None, "flying")
+    time.sleep(3600)
+
+
+@job("patient", grace_s=20, on_shutdown="cancel")
+def patient(ctx: JobContext, params: Marked) -> None:
+    """End at once when cancelled, and leave a child that takes its time to clean up."""
+    if os.fork() == 0:
+        os.setsid()
+        done = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: done.set())
+        Path(f"{params.mark}.ready").touch()
+        while not done.is_set():
+            time.sleep(0.01)
+        for _ in range(100):
+            time.sleep(0.01)
+        _say(params.mark, "cleaned up")
+        os._exit(0)
+    ctx.progress(None, "working")
+    time.sleep(3600)
+
+
 @job("leaver", on_shutdown="cancel")
 def leaver(ctx: JobContext, params: Marked) -> str:
     """Complete, and leave a beating grandchild behind."""
@@ -185,6 +228,39 @@ def raiser(ctx: JobContext, params: Nothing) -> None:
     """Fail in its own words, having written an output."""
     ctx.output("out/never.txt").write_text("never seen")
     raise JobError("my_code", "what went wrong")
+
+
+@job("big", on_shutdown="cancel")
+def big(ctx: JobContext, params: Nothing) -> str:
+    """Return more than a result may hold."""
+    return "x" * (20 * 1024 * 1024)
+
+
+@job("deep", on_shutdown="cancel")
+def deep(ctx: JobContext, params: Nothing) -> list[Any]:
+    """Return what is nested deeper than most readers can go."""
+    found: list[Any] = []
+    for _ in range(900):
+        found = [found]
+    return found
+
+
+@job("fifo", on_shutdown="cancel")
+def fifo(ctx: JobContext, params: Nothing) -> None:
+    """Put FIFOs where the daemon will look for files."""
+    for name in ("log", "stacks", "outcome.json"):
+        path = ctx.workdir.parent / name
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    ctx.progress(None, "waiting")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(3600)
+
+
+@job("odd-name", on_shutdown="cancel")
+def odd_name(ctx: JobContext, params: Nothing) -> None:
+    """Stage an output whose name is no text."""
+    (ctx.output("x").parent / os.fsdecode(b"\xff.txt")).write_text("")
 
 
 @job("bug", on_shutdown="cancel")

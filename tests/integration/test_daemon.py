@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -16,7 +19,7 @@ import pytest
 import zmq
 
 from annul_client import Client, RequestRefused, State, wire
-from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+from harness import TESTS, TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -191,16 +194,19 @@ def test_killed_zygote_is_replaced(daemon: DaemonProcess, client: Client) -> Non
 
 
 def test_stopped_zygote_holds_up_nobody(daemon: DaemonProcess, client: Client) -> None:
-    """With its zygote stopped (SIGSTOP) a job waits; requests are answered, and it can be cancelled."""
+    """With its zygote stopped (SIGSTOP) a job waits; it is cancelled at once, and never runs when that goes on."""
     assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
     (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
     os.kill(zygote, signal.SIGSTOP)
     job = client.submit("sleepy", {})
+    assert client.get(job.id).state is State.STARTING
     assert client.cancel(job.id, grace_s=0).outcome == "cancelling"
-    assert client.get(job.id).state is State.CANCELLING
-    os.kill(zygote, signal.SIGCONT)
     job = client.wait(job.id, 20)
     assert job.state is State.CANCELLED
+    assert job.cancel is not None
+    assert job.cancel.stage == "before_start"
+    os.kill(zygote, signal.SIGCONT)
+    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
     assert not processes_with(f"ANNUL_MARK={job.id}.")
 
 
@@ -372,6 +378,9 @@ def test_limits_hold_and_users_take_turns(make_daemon: MakeDaemon) -> None:
         ("bug", "exception"),
         ("hog", "out_of_memory"),
         ("self-cancel", "terminated"),
+        ("big", "result"),
+        ("deep", "result"),
+        ("odd-name", "output"),
     ],
 )
 def test_failures_say_what_happened(client: Client, type_: str, code: str) -> None:
@@ -537,3 +546,84 @@ def test_logs_are_capped(make_daemon: MakeDaemon) -> None:
         wait_until(lambda: b"bytes were dropped here" in client.logs(job.id), "the log to be cut")
         client.cancel(job.id)
         assert client.wait(job.id, 20).state is State.CANCELLED
+
+
+def test_fifos_in_the_way_hold_up_nobody(client: Client) -> None:
+    """A job that puts FIFOs in place of its files blocks neither who reads its log nor its own cancel."""
+    job = client.submit("fifo", {})
+    wait_until(lambda: client.get(job.id).progress.stage == "waiting", "the FIFOs")
+    with pytest.raises(RequestRefused) as refused:
+        client.logs(job.id)
+    assert refused.value.code == "unreadable_log"
+    client.cancel(job.id, grace_s=0.1)
+    assert client.wait(job.id, 20).state is State.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"verb": "submit", "type": "quick", "not_before": "9999-12-31T23:59:59-12:00"}',
+        b'{"verb": "submit", "type": "quick", "not_before": "0001-01-01T00:00:00+12:00"}',
+        b'{"verb": "submit", "type": "quick", "timeout_s": 1e300}',
+        b'{"verb": "cancel", "id": "x", "grace_s": 1e300}',
+        b'{"verb": "events", "since": 9223372036854775808}',
+        b'{"verb": "events", "since": -1}',
+        b'{"verb": "submit", "type": "quick", "labels": {"a": "\\u0000"}}',
+    ],
+)
+def test_numbers_and_times_out_of_bounds_are_refused(daemon: DaemonProcess, body: bytes) -> None:
+    """What no clock or store could hold is refused when it is asked for."""
+    answer = ask_raw(daemon, [body])
+    assert answer is not None
+    assert b"invalid_request" in answer
+
+
+def test_far_away_times_are_waited_for(daemon: DaemonProcess, client: Client) -> None:
+    """A start next year, a time limit of a month and a grace of a day are nothing special."""
+    later = client.submit("quick", {}, not_before=datetime.now(UTC) + timedelta(days=400))
+    job = client.submit("sleepy", {}, timeout_s=30 * 86400)
+    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    client.cancel(job.id, grace_s=86400)
+    assert client.wait(job.id, 20).state is State.CANCELLED
+    assert client.get(later.id).state is State.QUEUED
+
+
+def test_job_whose_process_cannot_be_made_fails(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """A zygote that dies at its imports is tried a few times, not for ever."""
+    (short_dir / "fatal.py").write_text("import os\nos._exit(1)\n")  # only a zygote imports it
+    (short_dir / "fatal_jobs.py").write_text(
+        "import msgspec\nfrom annul import JobContext, job\n\nclass P(msgspec.Struct):\n    pass\n\n"
+        "@job('fatal', preload=('fatal',))\ndef fatal(ctx: JobContext, params: P) -> None:\n    pass\n"
+    )
+    daemon = make_daemon("--jobs", "fatal_jobs", env={"PYTHONPATH": f"{TESTS}:{short_dir}"})
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(client.submit("fatal", {}).id, 20)
+        assert job.state is State.FAILED
+        assert job.error is not None
+        assert job.error.code == "launch_failed"
+        assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+
+
+def test_cancel_of_a_users_many_jobs_takes_them_all(client: Client) -> None:
+    """More jobs than one turn takes are cancelled by one request."""
+    client.submit_many([{"type": "quick", "user": "many", "not_before": datetime.now(UTC) + timedelta(days=1)}] * 1200)
+    reply = client.cancel(user="many")
+    assert (reply.outcome, reply.count, len(reply.jobs)) == ("cancelled_before_start", 1200, 1000)
+    assert client.list(user="many", state=State.QUEUED) == []
+
+
+def test_many_idle_connections_are_nothing(daemon: DaemonProcess, client: Client) -> None:
+    """1,500 clients that say nothing neither end the daemon nor hold up the one that does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held = []
+    try:
+        for _ in range(1500):
+            one = socket.socket(socket.AF_UNIX)
+            one.connect(str(daemon.runtime_dir / "annul.sock"))
+            held.append(one)
+        assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+    finally:
+        for one in held:
+            one.close()

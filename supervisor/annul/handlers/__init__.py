@@ -17,7 +17,7 @@ from annul_client import wire
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
-__all__ = ["handle", "view_of"]
+__all__ = ["look_up", "only_looks", "view_of", "write"]
 
 _Handler = Callable[[Any, Any, Caller], None]
 
@@ -38,13 +38,19 @@ READING: dict[type[wire.Request], _Handler] = {
 }
 
 
-def handle(daemon: Daemon, request: wire.Request, caller: Caller) -> None:
-    """Carry out one request. Whatever goes wrong is answered, and hits nobody else."""
-    if type(request) in WRITING:
-        _guarded(WRITING[type(request)], daemon, request, caller)
-    else:
-        handler = READING[type(request)]
-        daemon.ledger.afterwards(lambda: _guarded(handler, daemon, request, caller))
+def only_looks(request: wire.Request) -> bool:
+    """Whether a request changes nothing, and so is answered after the turn's commit."""
+    return type(request) in READING
+
+
+def write(daemon: Daemon, request: wire.Request, caller: Caller) -> None:
+    """Carry out a request that changes something. Whatever goes wrong is answered, and hits nobody else."""
+    _guarded(WRITING[type(request)], daemon, request, caller)
+
+
+def look_up(daemon: Daemon, request: wire.Request, caller: Caller) -> None:
+    """Answer a request that only looks."""
+    _guarded(READING[type(request)], daemon, request, caller)
 
 
 def _guarded(handler: _Handler, daemon: Daemon, request: wire.Request, caller: Caller) -> None:

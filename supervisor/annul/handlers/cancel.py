@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from annul import lifecycle, stopping
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_ROWS, MAX_TEXT, unavailable
+from annul.handlers.showing import MAX_DURATION_S, MAX_ROWS, MAX_TEXT, unavailable
 from annul.lifecycle import Event
 from annul.server import Caller
 from annul.store import JobRecord
 from annul.store.record import utc
 from annul_client import wire
-from annul_client.wire import CancelOutcome, CancelRecord, Stage, State
+from annul_client.wire import CancelOutcome, CancelRecord, Stage
 
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
+_PIECE = 200  # jobs of one request in one turn
+
 
 def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
-    if request.grace_s is not None and not 0 <= request.grace_s < math.inf:
-        raise Refused("invalid_request", f"grace_s must be 0 or more, not {request.grace_s}", "grace_s")
+    if request.grace_s is not None and not 0 <= request.grace_s <= MAX_DURATION_S:
+        raise Refused("invalid_request", f"grace_s is 0 to a year, not {request.grace_s}", "grace_s")
     if len(request.reason) > MAX_TEXT or len(request.by) > MAX_TEXT:
         raise Refused("invalid_request", f"reason and by are {MAX_TEXT} characters at most", "reason")
     if request.id is None:
-        _cancel_matching(daemon, request, caller)
+        if request.user is None and request.type is None and not request.label:
+            raise Refused("invalid_request", "cancel needs an id, or a user, type or label to match", "id")
+        daemon.bulk.append(_cancel_matching(daemon, request, caller))
         return
 
     def answer(outcome: CancelOutcome, record: JobRecord | None) -> None:
@@ -35,30 +38,36 @@ def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
     _cancel_one(daemon, request.id, request, caller, answer, caller.refuse)
 
 
-def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
-    if request.user is None and request.type is None and not request.label:
-        raise Refused("invalid_request", "cancel needs an id, or a user, type or label to match", "id")
-    live: list[str] = []
-    for state in (s for s in State if not s.final):
-        live += [
-            record.id
-            for record in daemon.store.jobs(
-                user=request.user, state=state, type_=request.type, label=request.label, limit=MAX_ROWS
-            )
-        ]
-    accepted: list[wire.Job] = []
+def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> Iterator[None]:
+    """A piece at each step, so that many jobs hold up nobody."""
+    live = daemon.store.live_ids(user=request.user, type_=request.type, label=request.label)
+    jobs: list[wire.Job] = []
+    count, running = 0, False
 
     def answer(outcome: CancelOutcome, record: JobRecord | None) -> None:
-        if record is not None and outcome in (CancelOutcome.CANCELLING, CancelOutcome.CANCELLED_BEFORE_START):
-            accepted.append(daemon.view(record))
+        nonlocal count, running
+        if record is None or outcome not in (CancelOutcome.CANCELLING, CancelOutcome.CANCELLED_BEFORE_START):
+            return
+        count += 1
+        running = running or outcome is CancelOutcome.CANCELLING
+        if len(jobs) < MAX_ROWS:
+            jobs.append(daemon.view(record))
 
-    for job_id in live:
-        _cancel_one(daemon, job_id, request, caller, answer, lambda _: None)
+    refusals: list[Refused] = []
+    for number, job_id in enumerate(live, start=1):
+        try:
+            _cancel_one(daemon, job_id, request, caller, answer, refusals.append)
+        except StoreError as error:
+            refusals.append(unavailable(error))
+        if number % _PIECE == 0:
+            yield
 
     def tell() -> None:
-        states = {job.state for job in accepted}
-        outcome = CancelOutcome.CANCELLING if states - {State.CANCELLED} else CancelOutcome.CANCELLED_BEFORE_START
-        caller.answer(wire.CancelReply(outcome=outcome if accepted else CancelOutcome.NOT_FOUND, jobs=accepted))
+        if refusals:
+            caller.refuse(refusals[0])
+            return
+        outcome = CancelOutcome.CANCELLING if running else CancelOutcome.CANCELLED_BEFORE_START
+        caller.answer(wire.CancelReply(outcome=outcome if count else CancelOutcome.NOT_FOUND, jobs=jobs, count=count))
 
     daemon.ledger.afterwards(tell)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from annul import regular
 from annul._version import __version__
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import MAX_ROWS, unavailable
@@ -72,6 +73,8 @@ def wait(daemon: Daemon, request: wire.Wait, caller: Caller) -> None:
 def events(daemon: Daemon, request: wire.Events, caller: Caller) -> None:
     if not 1 <= request.limit <= MAX_ROWS:
         raise Refused("invalid_request", f"limit is 1 to {MAX_ROWS}, not {request.limit}", "limit")
+    if request.since is not None and not 0 <= request.since < 2**63:
+        raise Refused("invalid_request", f"since is a sequence number, not {request.since}", "since")
     ledger = daemon.ledger
     found: list[wire.Event] = []
     if request.since is not None:
@@ -83,12 +86,14 @@ def events(daemon: Daemon, request: wire.Events, caller: Caller) -> None:
 def logs(daemon: Daemon, request: wire.Logs, caller: Caller) -> None:
     record = _job(daemon, request.id)
     attempt = record.attempt if request.attempt is None else request.attempt
+    if not 0 <= attempt <= record.attempt:
+        raise Refused("invalid_request", f"job {record.id} had {record.attempt} attempts, not {attempt}", "attempt")
     path = daemon.supervision.job_dir(record.id) / str(attempt) / "log"
     limit = min(max(request.limit, 0), wire.MAX_MESSAGE // 2)
     try:
-        with path.open("rb") as file:
+        with regular.opened(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            offset = request.offset if request.offset >= 0 else max(0, size + request.offset)
+            offset = min(size, request.offset) if request.offset >= 0 else max(0, size + request.offset)
             file.seek(offset)
             data = file.read(limit)
     except FileNotFoundError:

@@ -13,8 +13,9 @@ from annul_client import wire
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
+MAX_DURATION_S = 366 * 86400.0
 MAX_TEXT = 500  # characters of a title, a reason, a key, a label
-MAX_ROWS = 10_000
+MAX_ROWS = 1_000  # in one reply
 
 
 def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job:

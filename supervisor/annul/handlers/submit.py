@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import secrets
@@ -15,7 +14,7 @@ import msgspec
 
 from annul import starting
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_TEXT, unavailable
+from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, unavailable
 from annul.server import Caller
 from annul.store import JobRecord
 from annul_client import wire
@@ -151,10 +150,15 @@ def _user(name: str) -> str:
 
 
 def _check_submit(request: wire.Submit) -> None:
-    if request.timeout_s is not None and not 0 < request.timeout_s < math.inf:
-        raise Refused("invalid_request", f"timeout_s must be above 0, not {request.timeout_s}", "timeout_s")
-    if request.not_before is not None and request.not_before.tzinfo is None:
-        raise Refused("invalid_request", "not_before needs a time zone: 2026-11-23T15:00:00Z", "not_before")
+    if request.timeout_s is not None and not 0 < request.timeout_s <= MAX_DURATION_S:
+        raise Refused(
+            "invalid_request", f"timeout_s is above 0 and at most a year, not {request.timeout_s}", "timeout_s"
+        )
+    if request.not_before is not None:
+        if request.not_before.tzinfo is None:
+            raise Refused("invalid_request", "not_before needs a time zone: 2026-11-23T15:00:00Z", "not_before")
+        if not 1970 < request.not_before.year < 9000:
+            raise Refused("invalid_request", f"not_before is no sensible time: {request.not_before}", "not_before")
     if not -(2**31) <= request.priority < 2**31:
         raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
     if len(request.labels) > _MAX_LABELS:
@@ -172,7 +176,12 @@ def _check_submit(request: wire.Submit) -> None:
 def _digest(request: wire.Submit) -> bytes:
     """Of what makes two submits the same job: type, parameters, input files."""
     inputs = {name: hashlib.blake2b(data, digest_size=16).hexdigest() for name, data in request.inputs.items()}
-    what = msgspec.json.encode((request.type, request.params, inputs), order="deterministic")
+    try:
+        what = msgspec.json.encode((request.type, request.params, inputs), order="deterministic")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(
+            "invalid_params", f"{request.type}: params cannot be written as JSON: {error}", "params"
+        ) from error
     return hashlib.blake2b(what, digest_size=16).digest()
 
 

@@ -37,6 +37,7 @@ from annul_client.wire import ErrorInfo, Stage
 
 BOARD = "board"  # its name in the run directory
 STACKS = "stacks"  # its name in the attempt's directory: where the job was when it had to be killed
+_FILES = 1024
 DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
 
 
@@ -70,7 +71,10 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     prctl.set_child_subreaper()
     if launch.cgroup is not None:
         _enter(Path(launch.cgroup))
-    board = Board.open(Path(launch.run_dir, BOARD))  # gone: the daemon gave this launch up
+    try:
+        board = Board.open(Path(launch.run_dir, BOARD))
+    except FileNotFoundError:
+        return 0  # the daemon gave this launch up
     signals = JobSignal.install(board, job_type.interrupt if job_type else "raise")
     own = proc.stat(pid)
     board.set_process(pid, own.start_time if own else 0)
@@ -87,6 +91,10 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     os.chdir(attempt_dir / "work")
     if launch.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(_FILES, files), files)
+    )  # select(2) takes no more; jobs may raise it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
@@ -101,7 +109,7 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     if ended.verdict is Verdict.COMPLETED:
         try:
             ended = msgspec.structs.replace(ended, files=outcome.staged(attempt_dir / "staging"))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             ended = _failed("output", f"writing the job's outputs to disk: {error}")
     outcome.write(attempt_dir, ended)
     return 0 if ended.verdict is Verdict.COMPLETED else 1
@@ -123,7 +131,7 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
                 verdict=Verdict.FAILED,
                 error=ErrorInfo(code=error.code, message=error.message),
                 retryable=error.retryable,
-                result=outcome.NO_RESULT if error.result is None else msgspec.Raw(msgspec.json.encode(error.result)),
+                result=outcome.NO_RESULT if error.result is None else _as_json(error.result),
             )
         except MemoryError:
             gc.collect()
@@ -171,9 +179,24 @@ async def _as_task(job_type: JobType, context: JobContext, params: Any, signals:
 
 def _completed(value: Any) -> Outcome:
     try:
-        return Outcome(verdict=Verdict.COMPLETED, result=msgspec.Raw(msgspec.json.encode(value)))
-    except (TypeError, ValueError) as error:
-        return _failed("result", f"what the job returned cannot be written as JSON: {error}")
+        return Outcome(verdict=Verdict.COMPLETED, result=_as_json(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        return _failed("result", f"what the job returned cannot be its result: {error}")
+
+
+def _as_json(value: Any) -> msgspec.Raw:
+    """Raises TypeError for what JSON has no form for, ValueError for what is too big or too deep."""
+    data = msgspec.json.encode(value)
+    if len(data) > outcome.MAX_RESULT:
+        raise ValueError(f"it has {len(data)} bytes as JSON, {outcome.MAX_RESULT} may be; write it to ctx.output(...)")
+    if data.count(b"[") + data.count(b"{") > outcome.MAX_DEPTH:
+        level = [msgspec.json.decode(data)]
+        for _ in range(outcome.MAX_DEPTH + 1):
+            inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+            level = [one for group in inner for one in group]
+        if level:
+            raise ValueError(f"it is nested more than {outcome.MAX_DEPTH} deep")
+    return msgspec.Raw(data)
 
 
 def _failed(code: str, message: str) -> Outcome:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from annul import regular
 from annul.lifecycle import Verdict
 from annul_client.wire import ErrorInfo, Stage
 
 NAME = "outcome.json"
+MAX_RESULT = 8 * 1024 * 1024  # bytes of a result as JSON: it travels in one message
+MAX_DEPTH = 100  # of a result's nesting: whoever reads it does so recursively
+MAX_BYTES = MAX_RESULT + 4 * 1024 * 1024  # of an outcome: the rest is the names of its files
 NO_RESULT = msgspec.Raw()  # this very object is left out when encoded
 
 
@@ -42,17 +46,20 @@ def read(attempt_dir: Path) -> Outcome | None:
     Raises ValueError where the file is none, OSError where it could not be read: unknown, not absent.
     """
     try:
-        data = (attempt_dir / NAME).read_bytes()
+        data = regular.read(attempt_dir / NAME, MAX_BYTES)
     except FileNotFoundError:
         return None
     try:
         return msgspec.json.decode(data, type=Outcome)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"{attempt_dir / NAME} is no outcome: {error}") from error
 
 
 def staged(staging: Path) -> list[str]:
-    """The names of all regular files staged, fsynced. Links and devices are not outputs. Raises OSError."""
+    """The names of all regular files staged, fsynced. Links and devices are not outputs.
+
+    Raises OSError, and ValueError for a name that is not UTF-8.
+    """
     names = []
     for path in sorted(staging.rglob("*")):
         if path.is_symlink():
@@ -65,7 +72,9 @@ def staged(staging: Path) -> list[str]:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            names.append(str(path.relative_to(staging)))
+            name = str(path.relative_to(staging))
+            name.encode()  # raises UnicodeEncodeError, a ValueError: JSON could not hold it
+            names.append(name)
     return names
 
 

@@ -119,7 +119,7 @@ class Store:
     def _doing(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.IntegrityError as error:
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError) as error:
             raise StoreConflictError(f"{what} the store {self.path}: {error}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{what} the store {self.path}: {error}") from error
@@ -167,21 +167,21 @@ class Store:
         self, *, user: str | None, state: State | None, type_: str | None, label: dict[str, str], limit: int
     ) -> list[JobRecord]:
         """Jobs that match, newest first."""
-        where, values = ["1"], dict[str, Any](limit=limit)
-        for column, value in (("user", user), ("state", state), ("type", type_)):
-            if value is not None:
-                where.append(f"{column} = :{column}")
-                values[column] = str(value)
-        for number, (name, value) in enumerate(label.items()):
-            key_is, value_is = f":key{number}", f":value{number}"
-            # A JSON path would need the name quoted; json_each compares it as data.
-            one_is = f"key = {key_is} AND value = {value_is}"
-            where.append(f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE {one_is})")  # noqa: S608
-            values[f"key{number}"], values[f"value{number}"] = name, value
-        # Only names of columns and of values are put together here.
-        sql = f"SELECT * FROM job WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT :limit"  # noqa: S608
+        where, values = _matching(user=user, state=state, type_=type_, label=label)
+        return [
+            from_row(row)
+            for row in self._select("*", f"{where} ORDER BY seq DESC LIMIT :limit", values | {"limit": limit})
+        ]
+
+    def live_ids(self, *, user: str | None, type_: str | None, label: dict[str, str]) -> list[str]:
+        """The ids of all jobs that match and are not final, oldest first."""
+        where, values = _matching(user=user, state=None, type_=type_, label=label)
+        live = "state NOT IN ('completed', 'failed', 'cancelled')"
+        return [row["id"] for row in self._select("id", f"{live} AND {where} ORDER BY seq", values)]
+
+    def _select(self, what: str, where: str, values: dict[str, Any]) -> list[sqlite3.Row]:
         with self._doing("reading from"):
-            return [from_row(row) for row in self._db.execute(sql, values)]
+            return self._db.execute(f"SELECT {what} FROM job WHERE {where}", values).fetchall()  # noqa: S608
 
     def _one(self, query: str, **values: str) -> JobRecord | None:
         rows = self._read(query, values)
@@ -240,3 +240,20 @@ def _refuse_no_database(path: Path) -> None:
         raise _cannot_open(path, error) from error
     if start and start != b"SQLite format 3\0":
         raise _cannot_open(path, "it is no SQLite database")
+
+
+def _matching(
+    *, user: str | None, state: State | None, type_: str | None, label: dict[str, str]
+) -> tuple[str, dict[str, Any]]:
+    """A condition and its values. Only names of columns and of values are put together here."""
+    where, values = ["1"], dict[str, Any]()
+    for column, value in (("user", user), ("state", state), ("type", type_)):
+        if value is not None:
+            where.append(f"{column} = :{column}")
+            values[column] = str(value)
+    for number, (name, value) in enumerate(label.items()):
+        # A JSON path would need the name quoted; json_each compares it as data.
+        one_is = f"key = :key{number} AND value = :value{number}"
+        where.append(f"EXISTS (SELECT 1 FROM json_each(job.labels) WHERE {one_is})")  # noqa: S608
+        values[f"key{number}"], values[f"value{number}"] = name, value
+    return " AND ".join(where), values
