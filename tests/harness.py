@@ -31,12 +31,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TI
 
 
 def alive(pid: int) -> bool:
-    """Whether a process lives, by /proc: a zombie does not."""
+    """Whether a process lives, by /proc: a zombie does not, unless other threads of it still run."""
     try:
         data = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return data.rpartition(")")[2].split()[0] not in "ZX"
+    fields = data.rpartition(")")[2].split()
+    return fields[0] not in "ZX" or (fields[0] == "Z" and int(fields[17]) > 1)
 
 
 def processes_with(text: str) -> list[int]:

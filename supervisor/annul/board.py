@@ -61,11 +61,13 @@ class Notice(msgspec.Struct, frozen=True):
 class Board:
     """One attempt's shared memory. Owned by the daemon's loop thread and by the job's process, a field each."""
 
-    __slots__ = ("_map", "path")
+    __slots__ = ("_map", "_reports", "path")
 
     def __init__(self, path: Path, memory: mmap.mmap) -> None:
         self.path = path
         self._map = memory
+        # Not by struct, which clears its target before it writes: this is one store.
+        self._reports = memoryview(memory)[_REPORTS : _REPORTS + 8].cast("Q")
 
     @classmethod
     def create(cls, path: Path) -> Board:
@@ -98,6 +100,7 @@ class Board:
         return cls(path, memory)
 
     def close(self) -> None:
+        self._reports.release()
         self._map.close()
 
     @property
@@ -177,21 +180,25 @@ class Board:
 
     def set_progress(self, fraction: float | None, stage: str) -> None:
         """Not to be called by two threads at once."""
-        number = int(_U64.unpack_from(self._map, _REPORTS)[0]) + 1
-        at = _PROGRESS[number % 2]
-        _F64.pack_into(self._map, at, float("nan") if fraction is None else fraction)
         # Cut on a character's edge, so that the daemon can decode it.
-        self._put_bytes(at + 8, stage.encode("utf-8", "replace")[:_STAGE_MAX].decode("utf-8", "ignore").encode())
-        _U64.pack_into(self._map, _REPORTS, number)
+        body = stage.encode("utf-8", "replace")[:_STAGE_MAX].decode("utf-8", "ignore").encode()
+        while True:
+            number = self._reports[0] + 1
+            at = _PROGRESS[number % 2]
+            _F64.pack_into(self._map, at, float("nan") if fraction is None else fraction)
+            self._put_bytes(at + 8, body)
+            if self._reports[0] == number - 1:  # else a signal handler of the job's has reported in the middle of this
+                break
+        self._reports[0] = number
 
     def progress(self) -> tuple[int, float | None, str]:
         """(number of reports so far, fraction, stage) of the last report; 0: none yet."""
         for _ in range(_TRIES):
-            number = int(_U64.unpack_from(self._map, _REPORTS)[0])
+            number = self._reports[0]
             at = _PROGRESS[number % 2]
             fraction = float(_F64.unpack_from(self._map, at)[0])
             stage = self._get_bytes(at + 8)
-            if number == _U64.unpack_from(self._map, _REPORTS)[0]:
+            if number == self._reports[0]:
                 break
         return number, None if math.isnan(fraction) else fraction, stage.decode("utf-8", "replace")
 

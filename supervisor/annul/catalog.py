@@ -17,6 +17,7 @@ from annul_client.wire import TypeInfo
 
 _log = logging.getLogger(__name__)
 GROUP = "annul.jobs"
+_AT = re.compile(r" - at `(?:key` in `)?\$([^`]*)`$")
 _NAMED = re.compile(r"(?:required|unknown) field `(.*)`")
 
 
@@ -82,8 +83,9 @@ class Catalog:
         try:
             value = msgspec.convert(params, known.type.params)
         except msgspec.ValidationError as error:
-            message, _, where = str(error).partition(" - at `$")
-            field = "params" + where.rstrip("`")
+            at = _AT.search(str(error))
+            message = str(error)[: at.start()] if at else str(error)
+            field = "params" + (at[1] if at else "")
             named = _NAMED.search(message)  # what is missing or unknown is named in the text only
             if named is not None:
                 field += f".{named[1]}"

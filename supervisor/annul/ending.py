@@ -59,7 +59,7 @@ def look(sup: Supervision, active: Active) -> None:
     if found.empty:
         _conclude_soon(sup, active)
         return
-    if active.ladder is None and found.pids:
+    if active.ladder is None:
         # Left behind by a job that ended by itself: it was told to be whole, so the rest goes at once.
         found = active.tree.kill(active.pid, leader_alive=False)
         active.swept.update(found.pids)
@@ -129,11 +129,11 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         extra={"action": str(record.state), "job_id": record.id},
     )
 
-    def settle() -> None:
-        published = record.published or publish(sup, record)
+    def settle(written: JobRecord) -> None:
+        published = written.published or publish(sup, written)
         discard(sup, active, keep_staging=not published)
-        if record.state is State.QUEUED:
-            starting.enqueue(sup, record)
+        if written.state is State.QUEUED:
+            starting.enqueue(sup, written)
 
     sup.ledger.change(record, str(record.state), then=settle)
 

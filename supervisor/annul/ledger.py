@@ -34,7 +34,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     insert: bool = False
     extra: Callable[[Store], None] | None = None  # further writes of the same transaction
-    then: Callable[[], None] | None = None  # once it is durable, before it is told
+    then: Callable[[JobRecord], None] | None = None  # with what was written, once it is durable, before it is told
     refused: Callable[[StoreError], None] | None = None
 
 
@@ -88,7 +88,7 @@ class Ledger:
         pid: int | None = None,
         insert: bool = False,
         extra: Callable[[Store], None] | None = None,
-        then: Callable[[], None] | None = None,
+        then: Callable[[JobRecord], None] | None = None,
         refused: Callable[[StoreError], None] | None = None,
     ) -> JobRecord:
         """Note new facts for this turn's commit; returns them."""
@@ -132,7 +132,8 @@ class Ledger:
                 event, body = None, b""
                 count = counts.get(change.record.id, self._counts.get(change.record.id, change.record.events))
                 try:
-                    self._write(change, count + 1)
+                    with self._store.whole():
+                        self._write(change, count + 1)
                 except StoreConflictError as error:  # this one never will be; the others are not to wait for it
                     conflicts.append((change, error))
                     continue
@@ -162,7 +163,7 @@ class Ledger:
             if change.record.state.final:
                 self._counts.pop(change.record.id, None)
             if change.then is not None:
-                change.then()
+                change.then(change.record)
             if event is not None:
                 self._tell(event, body)
 
@@ -180,10 +181,12 @@ class Ledger:
             change.refused(error)
             return
         _log.error("a fact of job %s was not written: %s", change.record.id, error, extra={"action": "store"})
+        record = change.record.with_(result=None, files=[], published=True)
         if change.record.result is not None:  # without what may be too big for it, at least how it ended
             info = ErrorInfo(code="result", message=f"its result could not be stored: {error}"[:500])
-            record = change.record.with_(state=State.FAILED, result=None, files=[], published=True, error=info)
-            self.change(record, State.FAILED, then=change.then)
+            self.change(record.with_(state=State.FAILED, error=info), State.FAILED, then=change.then)
+        elif change.then is not None:
+            change.then(record)  # what it holds is to be freed all the same
 
     def _forget_overlay(self) -> None:
         self._overlay.clear()

@@ -147,6 +147,9 @@ class Queue:
                 heapq.heapify(self._delayed)
             return
         line.waiting.remove(entry.id)
+        if len(line.heap) > 2 * len(line.waiting) + 64:  # as above: those behind a head that stands
+            line.heap = [one for one in line.heap if one[1] in line.waiting]
+            heapq.heapify(line.heap)
         if not line.waiting:
             del users[entry.user][entry.type]
         if not users[entry.user]:

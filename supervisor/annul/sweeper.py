@@ -11,6 +11,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Sweeper:
                 entry = next(entries, None)
                 if entry is None:
                     self._open.pop()
+                    if not self._open:  # a job may have closed what is around it, too
+                        _attempt(partial(folder.parent.chmod, 0o700))
                     _attempt(folder.rmdir)
                 elif entry.is_dir(follow_symlinks=False):
                     self._enter(Path(entry.path))
@@ -62,6 +65,9 @@ class Sweeper:
 
     def _enter(self, folder: Path) -> None:
         try:
+            if folder.is_symlink():  # it could not be deleted before, or took the folder's place since
+                folder.unlink()
+                return
             folder.chmod(0o700)
             if len(self._open) >= _DEPTH:
                 top = self._open[0][0]

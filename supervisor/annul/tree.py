@@ -114,44 +114,57 @@ class SessionTree:
         self._leaders = leaders
         self._rivals = rivals
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
-        self._leader = 0
         self._known: dict[int, int] = {}  # pid -> start time of members seen so far
+        self._sessions: set[int] = set()  # of members seen so far
+        self._groups: set[int] = set()  # of members seen in the last look, ended ones too
         self._kills = 0
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
             return Look([])
-        self._leader = leader
+        self._sessions.add(leader)
+        self._groups = set()
         sure = True
         if leader_alive:
             roots = [leader]
         else:
             roots, sure = self._orphans()
         found = _alive(_below(roots)) if self.chain_intact else self._search(leader, roots)
-        self._remember(found)
-        return Look(found, sure)
+        for pid in found:
+            self._remember(proc.stat(pid))
+        # Race: who was alive a moment ago and has ended since may have left another.
+        return Look(found, sure and bool(found or not roots))
 
     def kill(self, leader: int | None, *, leader_alive: bool) -> Look:
         """By process group as well: the kernel kills a group as one, with what is just being forked into it."""
         found = self.look(leader, leader_alive=leader_alive)
         self._kills += 1
         others = [pid for pid in found.pids if pid != leader]
+        kept = None
         if leader_alive and leader is not None and not self.chain_intact and others and self._kills < _LEADER_KILLS:
             # The leader is the reaper that keeps this tree together, and there is no other: it goes last. A stopped
             # one forks no more.
             send(leader, signal.SIGSTOP)
-            _kill_groups(others, spare=leader)
-        else:
-            _kill_groups(found.pids, spare=None)
+            kept = proc.stat(leader)
+        # A group holds nobody else: a leader begins with a session of its own, and a group is within one session.
+        for group in self._groups - {0, 1, os.getpgrp()} - ({kept.group} if kept else set()):
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except OSError:
+                pass  # all of it is gone
+        for pid in others if kept else found.pids:
+            send(pid, signal.SIGKILL)
         return found
 
     def remove(self) -> None:
         """Nothing to free."""
 
-    def _remember(self, pids: list[int]) -> None:
-        for pid in pids:
-            if pid not in self._known and (one := proc.stat(pid)) is not None:
-                self._known[pid] = one.start_time
+    def _remember(self, one: proc.Stat | None) -> None:
+        """Note a process of this tree, alive or just ended: to know it again, and what is of its session and group."""
+        if one is not None:
+            self._known[one.pid] = one.start_time
+            self._sessions.add(one.session)
+            self._groups.add(one.group)
 
     def _orphans(self) -> tuple[list[int], bool]:
         """What the leader has left behind, and whether that is certain.
@@ -160,38 +173,38 @@ class SessionTree:
         where that can be seen, or where no other can claim it; and it may be the next leader, as long as a fork is
         under way.
         """
-        leaders, rivals = set(self._leaders()), list(self._rivals())
+        leaders, rivals = set(self._leaders()), [rival for rival in self._rivals() if rival is not self]
         found: list[int] = []
-        listed: set[int] = set(leaders)
+        listed = set(leaders)
         sure = True
-        reapers = list(self._reapers())
-        for reaper in reapers:
+        for reaper in self._reapers():
             for pid in _children(reaper.pid):
-                one = proc.stat(pid)
+                if pid in leaders:
+                    continue
                 listed.add(pid)
-                if pid in leaders or one is None or not one.alive:
-                    continue
-                if self.owns(one):
-                    found.append(pid)
-                elif any(rival.owns(one) for rival in rivals):
-                    continue
-                elif reaper.settled and not rivals:
-                    found.append(pid)
-                else:
+                one = proc.stat(pid)
+                if one is None:
+                    # Race: one that forks and ends between the listing and the look at it was nobody's business, but
+                    # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
+                    sure = False
+                elif self.owns(one) or (reaper.settled and not rivals):
+                    self._remember(one)
+                    if one.alive:
+                        found.append(pid)
+                    else:
+                        sure = sure and not _group_lives(one.group)
+                elif not any(rival.owns(one) for rival in rivals):
                     sure = False
         if sure and not found:
-            # Race: one that forks and ends between the listing and the look at it is found dead, and its child is not
-            # in that list. But it is in the next: the kernel hands it over before its parent is a zombie.
-            sure = all(pid in listed for reaper in reapers for pid in _children(reaper.pid))
+            # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
+            sure = all(pid in listed for reaper in self._reapers() for pid in _children(reaper.pid))
         return found, sure
 
     def owns(self, one: proc.Stat) -> bool:
         """Whether it can be seen that this process is of this tree."""
-        if self._known.get(one.pid) == one.start_time:
+        if self._known.get(one.pid) == one.start_time or one.session in self._sessions:
             return True
-        if one.session == self._leader or one.session in self._known:
-            return True
-        return proc.reads_as_marked(one.pid, self._mark, self._board)
+        return one.alive and proc.reads_as_marked(one.pid, self._mark, self._board)
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
         """Look at every process there is: by descent, session, mark."""
@@ -331,20 +344,15 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _kill_groups(pids: list[int], *, spare: int | None) -> None:
-    """SIGKILL these, and their process groups; `spare`: not this one, nor its group.
-
-    Members' groups hold nobody else: a leader begins with a session of its own, and a group is within one session.
-    """
-    groups = {one.group for pid in pids if (one := proc.stat(pid)) is not None}
-    kept = proc.stat(spare) if spare is not None else None
-    for group in groups - {0, 1, os.getpgrp()} - ({kept.group} if kept else set()):
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass  # all of it is gone
-    for pid in pids:
-        send(pid, signal.SIGKILL)
+def _group_lives(group: int) -> bool:
+    """Whether a process group, one of whose members is a zombie, has others that are none. Two looks must agree."""
+    looks = []
+    for _ in range(2):
+        members = [one for one in proc.everyone().values() if one.group == group]
+        if any(one.alive for one in members):
+            return True
+        looks.append({one.pid for one in members})
+    return looks[0] != looks[1]
 
 
 def _alive(pids: Iterable[int]) -> list[int]:

@@ -168,7 +168,7 @@ def test_a_change_without_an_event_tells_nobody_and_takes_no_number(desk: Desk) 
 def test_what_is_noted_while_it_is_told_is_the_next_turns(desk: Desk) -> None:
     """And is seen at once."""
     one = record(1)
-    desk.ledger.change(one, "queued", insert=True, then=lambda: desk.fact(one, State.STARTING))
+    desk.ledger.change(one, "queued", insert=True, then=lambda _: desk.fact(one, State.STARTING))
     desk.commit()
     newest = desk.ledger.newest("j1")
     assert newest is not None

@@ -215,18 +215,28 @@ def test_a_whole_tree_is_killed(scene: Scene, leader_ends_first: bool) -> None:
     assert alive(scene.pids["zygote"])
 
 
-def test_the_leader_is_stopped_at_once_and_killed_last(scene: Scene) -> None:
-    """While it lives it is the reaper that keeps the tree together; stopped it forks no more."""
+def test_where_the_chain_is_broken_the_leader_is_stopped_at_once_and_killed_last(scene: Scene) -> None:
+    """There it is the only reaper that keeps the tree together; stopped it forks no more."""
     scene.start(leader=lambda: family(scene))
     scene.meet(*FAMILY)
     leader = scene.pids["leader"]
-    first = scene.tree().kill(leader, leader_alive=True)
+    tree = scene.tree()
+    tree.chain_intact = False
+    first = tree.kill(leader, leader_alive=True)
     assert scene.named(first.pids) == sorted([*FAMILY, "leader"])
     wait_until(lambda: not any(alive(scene.pids[name]) for name in FAMILY), "the family to end")
     wait_until(lambda: (one := proc.stat(leader)) is not None and one.state == "T", "the leader to stop")
-    second = scene.tree().kill(leader, leader_alive=True)
+    second = tree.kill(leader, leader_alive=True)
     assert second.pids == [leader]
     wait_until(lambda: not alive(leader), "the leader to end")
+
+
+def test_where_the_chain_is_intact_all_are_killed_at_once(scene: Scene) -> None:
+    """What loses its leader is found at the zygote."""
+    scene.start(leader=lambda: family(scene))
+    scene.meet(*FAMILY)
+    assert scene.named(scene.tree().kill(scene.pids["leader"], leader_alive=True).pids) == sorted([*FAMILY, "leader"])
+    wait_until(lambda: not any(alive(scene.pids[name]) for name in (*FAMILY, "leader")), "all to end")
 
 
 def test_a_leader_alone_is_killed_at_the_first_try(scene: Scene) -> None:

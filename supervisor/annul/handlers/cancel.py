@@ -130,7 +130,7 @@ def _cancel_one(
     daemon.ledger.change(
         cancelled,
         state,
-        then=lambda: answer(CancelOutcome.CANCELLED_BEFORE_START, cancelled),
+        then=lambda written: answer(CancelOutcome.CANCELLED_BEFORE_START, written),
         refused=not_stored,
     )
     daemon.sweeper.add(daemon.supervision.job_dir(job_id) / "input")

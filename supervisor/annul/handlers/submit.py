@@ -132,7 +132,7 @@ def _submit(
         refuse(unavailable(error))
 
     record = daemon.ledger.change(
-        record, State.QUEUED, insert=True, then=lambda: done(record, True), refused=not_stored
+        record, State.QUEUED, insert=True, then=lambda written: done(written, True), refused=not_stored
     )
     starting.enqueue(daemon.supervision, record)
 

@@ -48,6 +48,7 @@ class Store:
         self._queries = _queries()
         self._open = False  # whether a transaction is
         _refuse_no_database(path)
+        self._refuse_others()
         try:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
         except sqlite3.Error as error:
@@ -62,20 +63,36 @@ class Store:
             self._db.close()
             raise
 
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        steps = migrations()
-        if version > len(steps):
-            raise StartError(
-                f"the store {self.path} has schema {version}, this annul knows up to {len(steps)}: it was written "
-                "by a newer annul. Install that version again; the store was not touched."
-            )
-        if tables and application != _APPLICATION_ID:
+    def _refuse_others(self) -> None:
+        """Through a connection that cannot write: closing that one does not fold the log of a crash into the file."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return
+        log = self.path.with_name(f"{self.path.name}-wal")
+        # "immutable" makes no files beside it, and reads no log.
+        how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+        try:
+            db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=0)
+            try:
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                (application,) = db.execute("PRAGMA application_id").fetchone()
+                (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise _cannot_open(self.path, error) from error
+        if application != _APPLICATION_ID and (tables or application):
             raise StartError(
                 f"{self.path} is another program's database; it was not touched. Name another --state-dir."
             )
+        if version > len(migrations()):
+            raise StartError(
+                f"the store {self.path} has schema {version}, this annul knows up to {len(migrations())}: it was "
+                "written by a newer annul. Install that version again; the store was not touched."
+            )
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        steps = migrations()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
@@ -104,11 +121,30 @@ class Store:
         except sqlite3.Error:
             pass  # "no transaction is active": what was wanted
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """All of the writes inside, or, where one contradicts what is stored, none of them."""
+        with self._doing("writing to"):
+            self._begin()
+            self._db.execute("SAVEPOINT change")
+        try:
+            yield
+        except StoreConflictError:
+            with self._doing("writing to"):
+                self._db.execute("ROLLBACK TO change")
+                self._db.execute("RELEASE change")
+            raise
+        with self._doing("writing to"):
+            self._db.execute("RELEASE change")
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._open = True
+
     def _write(self, name: str, values: dict[str, Any]) -> int:
         with self._doing("writing to"):
-            if not self._open:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._open = True
+            self._begin()
             return self._db.execute(self._queries[name], values).rowcount
 
     def _read(self, name: str, values: dict[str, Any] | None = None) -> list[sqlite3.Row]:
