@@ -8,24 +8,30 @@ Names are Python's, rules are the standard's: a signal is aborted once and keeps
 each, synchronously, in the order they were added; signals made by `any` are all *marked* before any listener runs.
 The one addition is the job's own signal (`annul.runtime.signal.JobSignal`), whose source is shared memory.
 
-Thread-safe. The one lock is re-entrant, since `abort` may be called from a listener.
+Thread-safe. The one lock is re-entrant, since `abort` may be called from a listener or a signal handler; it is never
+held while a listener runs, and a fork waits for it, so that a child does not find it taken by a thread it has not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
+import os
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 Listener = Callable[["AbortSignal"], object]
 
 _NOT_GIVEN: Any = object()  # `None` is a reason like any other
 _marking = threading.RLock()
+os.register_at_fork(before=_marking.acquire, after_in_parent=_marking.release, after_in_child=_marking.release)
 
 
 class AbortError(Exception):
@@ -34,6 +40,8 @@ class AbortError(Exception):
 
 class AbortSignal:
     """Whether, and why, something is to stop. Made by a controller, `abort`, `timeout` or `any`."""
+
+    _remote: ClassVar[bool] = False  # aborted from elsewhere, without a call in this process: see JobSignal
 
     def __init__(self) -> None:
         raise TypeError("an AbortSignal is made by AbortController(), AbortSignal.abort(), .timeout() or .any()")
@@ -49,6 +57,7 @@ class AbortSignal:
         self._listeners: dict[Listener, None] = {}
         self._on_abort: Listener | None = None
         self._sources: list[AbortSignal] = []
+        self._remotes: list[AbortSignal] = []  # those of the sources that have to be looked at
         # Dependents are kept by their users, or by their sources while somebody listens to them.
         self._dependents: dict[int, weakref.ref[AbortSignal]] = {}
         self._listened: set[AbortSignal] = set()
@@ -84,30 +93,36 @@ class AbortSignal:
             # Sources are flattened, so that a chain of intermediates neither costs nor reorders anything.
             sources = dict.fromkeys(s for signal in signals for s in (signal._sources or [signal]))
             result._sources = list(sources)
+            result._remotes = [source for source in sources if source._remote]
             for source in sources:
                 source._depend(result)
         return result
 
     def _depend(self, dependent: AbortSignal) -> None:
-        key = next(_serial)
-        self._dependents[key] = weakref.ref(dependent, lambda _: self._dependents.pop(key, None))
+        key, dependents = next(_serial), self._dependents
+        dependents[key] = weakref.ref(dependent, lambda _: dependents.pop(key, None))
 
     # --- asking -------------------------------------------------------------------------------------------------
 
     @property
     def aborted(self) -> bool:
+        if self._remotes:
+            for source in self._remotes:
+                source._settle()
         return self._reason is not _NOT_GIVEN
 
     @property
     def reason(self) -> Any:
         """The very object given to `abort`; None while not aborted (and where None was given)."""
-        return None if self._reason is _NOT_GIVEN else self._reason
+        return self._reason if self.aborted else None
 
     def throw_if_aborted(self) -> None:
         """Raise the reason, if aborted: the very object, or an AbortError around what is no exception."""
         if self.aborted:
             reason = self.reason
             raise reason if isinstance(reason, BaseException) else AbortError(reason)
+
+    # --- waiting ------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until aborted, or for that many seconds; returns `aborted`."""
@@ -116,23 +131,60 @@ class AbortSignal:
         def wake(_: AbortSignal) -> None:
             done.set()
 
-        self.add_listener(wake)
         try:
-            # Race: aborted between adding the listener and here is seen by the second look.
-            if not self.aborted:
+            if self._listen(wake):
                 done.wait(timeout)
         finally:
             self.remove_listener(wake)
         return self.aborted
 
+    async def wait_async(self) -> None:
+        """Wait in an asyncio loop until aborted. Takes no thread; cancelled, it leaves nothing behind."""
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def wake(_: AbortSignal) -> None:
+            _call_in(loop, done.set)
+
+        try:
+            if self._listen(wake):
+                await done.wait()
+        finally:
+            self.remove_listener(wake)
+
+    def cancel_task(self, task: asyncio.Task[Any]) -> None:
+        """Cancel an asyncio task, once, when aborted; soon, where that has happened already."""
+        loop = task.get_loop()
+
+        def cancel(_: AbortSignal) -> None:
+            _call_in(loop, task.cancel)
+
+        if self._listen(cancel):
+            task.add_done_callback(lambda _: self.remove_listener(cancel))
+        else:
+            cancel(self)
+
     # --- listening ----------------------------------------------------------------------------------------------
 
     def add_listener(self, listener: Listener) -> None:
-        """Call `listener(signal)` once, when aborted. Added after that, it is not called. Twice counts once."""
+        """Call `listener(signal)` once, when aborted. Added after that, it is not called. Twice counts once.
+
+        It runs in the thread that aborts: that of `abort`'s caller, of the time-outs, or the job's watcher. What it
+        raises goes to `sys.unraisablehook`; what is no Exception (a KeyboardInterrupt) comes out of `abort`, once
+        all others have been called.
+        """
+        self._listen(listener)
+
+    def _listen(self, listener: Listener) -> bool:
+        """Whether it is going to be called: not where the signal is aborted already."""
         with _marking:
-            if not self.aborted:
-                self._listeners.setdefault(listener)
-                self._keep()
+            if self.aborted:
+                return False
+            self._listeners.setdefault(listener)
+            self._keep()
+            for source in self._sources or [self]:
+                source._watch()
+            return True
 
     def remove_listener(self, listener: Listener) -> None:
         with _marking:
@@ -149,10 +201,9 @@ class AbortSignal:
         with _marking:
             self._on_abort = listener
             if listener is None:
-                self._listeners.pop(self._call_on_abort, None)
+                self.remove_listener(self._call_on_abort)
             else:
                 self.add_listener(self._call_on_abort)
-            self._keep()
 
     def _call_on_abort(self, signal: AbortSignal) -> None:
         if self._on_abort is not None:
@@ -173,37 +224,76 @@ class AbortSignal:
             if self._reason is not _NOT_GIVEN:
                 return
             self._reason = reason
-            todo = self._mark_dependents(reason)
-        for signal in (self, *todo):
-            signal._run_listeners()
+            todo = [self, *self._mark_dependents(reason)]
+        _fire(todo)
 
     def _mark_dependents(self, reason: Any) -> list[AbortSignal]:
         marked = []
-        for _, ref in sorted(self._dependents.items()):
+        # A list of the values, which makes no other objects: no collection can change the dict under it.
+        for ref in list(self._dependents.values()):
             dependent = ref()
             if dependent is not None and not dependent.aborted:
                 dependent._reason = reason
                 marked.append(dependent)
+                for source in dependent._sources:  # the others need neither keep it nor be looked at any more
+                    source._listened.discard(dependent)
+                dependent._sources, dependent._remotes = [], []
         self._dependents.clear()
-        self._listened.clear()
         return marked
 
-    def _run_listeners(self) -> None:
+    def _settle(self) -> None:
+        """Mark the dependents, if aborted from elsewhere."""
+
+    def _watch(self) -> None:
+        """See to it that an abort from elsewhere is heard of: there are listeners now."""
+
+
+def _fire(signals: Iterable[AbortSignal]) -> None:
+    """Call the listeners of signals that are marked. Whatever one raises, all the others are called."""
+    fatal: BaseException | None = None
+    for signal in signals:
         while True:
             with _marking:
-                listener = next(iter(self._listeners), None)
+                listener = next(iter(signal._listeners), None)
                 if listener is None:
-                    return
-                del self._listeners[listener]
+                    break
+                del signal._listeners[listener]
             try:
-                listener(self)
+                listener(signal)
             except Exception as error:  # noqa: BLE001 (one listener's error is not the others')
-                hook: Callable[[Any], object] = sys.unraisablehook
-                hook(_Unraisable(type(error), error, error.__traceback__, "in an abort listener", listener))
+                _tell(error, listener)
+            except BaseException as error:  # noqa: BLE001 (raised below)
+                fatal = fatal or error
+    try:
+        if fatal is not None:
+            raise fatal
+    finally:
+        del fatal  # its traceback holds this frame
+
+
+def _fire_in_thread(fire: Callable[[], object]) -> None:
+    """In a thread of annul's own nobody is there to raise to."""
+    try:
+        fire()
+    except BaseException as error:  # noqa: BLE001 (told)
+        _tell(error, fire)
+
+
+def _tell(error: BaseException, where: object) -> None:
+    """Hand to `sys.unraisablehook` what cannot be raised.
+
+    The interpreter's own hook takes nothing but its own UnraisableHookArgs, which cannot be made from Python.
+    """
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.stderr.write(f"Exception ignored in an abort listener: {where!r}\n")
+        traceback.print_exception(error)
+        return
+    hook: Callable[[Any], object] = sys.unraisablehook
+    hook(_Unraisable(type(error), error, error.__traceback__, "Exception ignored in an abort listener", where))
 
 
 class _Unraisable:
-    """What `sys.unraisablehook` wants (sys.UnraisableHookArgs cannot be made from Python)."""
+    """What `sys.unraisablehook` wants."""
 
     def __init__(self, exc_type: Any, exc_value: Any, exc_traceback: Any, err_msg: str, object: Any) -> None:  # noqa: A002
         self.exc_type = exc_type
@@ -211,6 +301,13 @@ class _Unraisable:
         self.exc_traceback = exc_traceback
         self.err_msg = err_msg
         self.object = object
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        pass  # Race: the loop was closed, so nobody waits in it
 
 
 class AbortController:
@@ -240,7 +337,7 @@ class _Timeouts:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, AbortSignal]] = []
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(_marking)
         self._thread: threading.Thread | None = None
 
     def add(self, seconds: float, signal: AbortSignal) -> None:
@@ -249,15 +346,17 @@ class _Timeouts:
             if self._thread is None or not self._thread.is_alive():  # a forked child has none
                 self._thread = threading.Thread(target=self._run, name="annul-timeouts", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._changed.notify_all()  # in a forked child also the parent's thread counts as waiting
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._heap or self._heap[0][0] > time.monotonic():
-                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
+                    left = self._heap[0][0] - time.monotonic() if self._heap else threading.TIMEOUT_MAX
+                    self._changed.wait(max(0.0, min(left, threading.TIMEOUT_MAX)))
                 _, _, signal = heapq.heappop(self._heap)
-            signal._abort(TimeoutError("the time-out of this signal has passed"))
+            _fire_in_thread(partial(signal._abort, TimeoutError("the time-out of this signal has passed")))
+            del signal  # not kept until the next one
 
 
 _timeouts = _Timeouts()

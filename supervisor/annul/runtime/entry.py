@@ -28,7 +28,7 @@ from annul.board import Board
 from annul.errors import Cancelled, JobError
 from annul.jobtype import JobType
 from annul.lifecycle import Verdict
-from annul.runtime import outcome
+from annul.runtime import outcome, task
 from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch
 from annul.runtime.outcome import Outcome
@@ -142,9 +142,11 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
         except Exception as error:  # noqa: BLE001 (any error of the job's is its outcome)
             traceback.print_exc()
             return _failed("exception", f"{type(error).__name__}: {error}"[:2000])
-    except (Cancelled, asyncio.CancelledError):
+    except BaseException as error:
         # Race: raised also between the job's return and `disarm`, or in one of the handlers above: hence out here.
         signals.disarm()
+        if not _is_cancel(error):
+            raise
         stage = signals.stage if board.running_at else Stage.BEFORE_START
         return Outcome(verdict=Verdict.CANCELLED, stage=stage)
 
@@ -159,22 +161,15 @@ def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSi
     context = JobContext(launch, params, board, signals, notifier)
     board.stamp_running(time.monotonic_ns())
     notifier.nudge(wait_s=0.2)
-    if job_type.interrupt == "task":
-        return asyncio.run(_as_task(job_type, context, params, signals))
     returned = job_type.function(context, params)
-    if asyncio.iscoroutine(returned):  # an async job with interrupt="flag"
-        return asyncio.run(returned)
-    return returned
+    return task.run(returned, signals) if asyncio.iscoroutine(returned) else returned
 
 
-async def _as_task(job_type: JobType, context: JobContext, params: Any, signals: JobSignal) -> Any:
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(job_type.function(context, params))
-    # From the watcher thread; Race: aborted before the listener was there is seen by the second look.
-    signals.add_listener(lambda _: loop.call_soon_threadsafe(task.cancel))
-    if signals.aborted:
-        task.cancel()
-    return await task
+def _is_cancel(error: BaseException) -> bool:
+    """Also in a group: an `asyncio.TaskGroup` makes one of what comes out of its tasks."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((Cancelled, asyncio.CancelledError)) is not None
+    return isinstance(error, (Cancelled, asyncio.CancelledError))
 
 
 def _completed(value: Any) -> Outcome:

@@ -3,38 +3,54 @@
 How a cancel reaches the job's code (`interrupt` of the job type):
 
 ``raise``  the SIGTERM handler raises `Cancelled` in the main thread, so that blocking calls end at once
-``task``   the job's asyncio task is cancelled
+``task``   the job's asyncio task is cancelled (`annul.runtime.task`)
 ``flag``   nothing; the job looks at the signal, or listens to it
+
+Once raised it is not raised again while the job cleans up: that is so while a `Cancelled` is being handled, at any
+depth, or the one that was raised still lives. It is dead where something swallowed it (a destructor, a callback from
+C), and then the next SIGTERM raises again; the daemon repeats it until the job's function has ended.
 
 Listeners run on a watcher thread, woken through `signal.set_wakeup_fd`, which the C-level handler writes to also while
 the main thread is inside a call that does not return; never in the handler, where any lock could be held.
+
+Non-guarantees: code that catches `Cancelled` and keeps it (an asyncio task that nobody awaits does) is taken to be
+cleaning up until SIGKILL; so is what goes on working inside its ``except`` block. A job that replaces the SIGTERM
+handler, or blocks the signal, is told by the flag only.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import select
 import signal
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from annul.abort import AbortSignal, Listener, _marking
+from annul.abort import AbortSignal, _fire, _fire_in_thread, _marking
 from annul.board import FLAG, Board
 from annul.errors import Cancelled
 from annul.jobtype import Interrupt
 from annul_client.wire import Stage
 
 _OUTSIDE = "SIGTERM from outside annul"
+_OUTSIDE_MEMORY = bytes([1]) * (FLAG + 1)  # read in place of the board, which is the daemon's to write
+_LOOK_AGAIN_MS = 200  # where nothing wakes the watcher: in a forked child, or if the job took the wake-up descriptor
 
 
 class JobSignal(AbortSignal):
     """`ctx.signal`. Beyond the web's AbortSignal it knows when SIGKILL comes, and who asked.
 
-    Handler and `shield` belong to the main thread; everything else may be used from any.
+    Handler and `shield` belong to the main thread; everything else may be used from any, and also in processes that
+    the job forks, where nothing is ever raised and no listener of the parent's is called.
     """
+
+    _remote: ClassVar[bool] = True
 
     @classmethod
     def install(cls, board: Board, interrupt: Interrupt) -> JobSignal:
@@ -45,28 +61,33 @@ class JobSignal(AbortSignal):
 
     def _connect(self, board: Board, interrupt: Interrupt) -> None:
         self._board = board
-        self._memory = board.memory
+        self._memory: mmap.mmap | bytes = board.memory
         self._interrupt = interrupt
         self._pid = os.getpid()
         self._armed = False  # the job's own code runs
         self._shields = 0
-        self._raised: weakref.ref[Cancelled] | None = None  # by the handler
+        self._raised: weakref.ref[BaseException] | None = None
         self._reason_ref: weakref.ref[Cancelled] | None = None
-        self._outside = False  # a SIGTERM without a cancel on the board
+        self._cancel_task: Callable[[], object] | None = None
         self.stage: Stage | None = None  # how it was delivered first
-        self._fired = False
+        self._settled = False  # the dependents are marked
+        self._to_fire: list[AbortSignal] = []
         self._watcher: threading.Thread | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(self._wake_read, True)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """In a child that the job forks: SIGTERM ends it, as any process."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        """In a child that the job forks: SIGTERM ends it, as any process, unless the job has its own handler."""
         self._armed = False
+        signal.set_wakeup_fd(-1)
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in (self, *self._listened):
+            one._listeners.clear()
+        self._listened.clear()
+        self._watcher = None
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -95,33 +116,44 @@ class JobSignal(AbortSignal):
 
     @property
     def kind(self) -> str | None:
-        """ "cancel", "timeout" or "shutdown"; None while not aborted."""
+        """ "cancel", "timeout" or "shutdown"; None while not aborted, or where the SIGTERM was not annul's."""
         found = self._board.cancel()
         return found[0].kind if found else None
 
     @property
     def requested_by(self) -> str | None:
-        """Who asked; None while not aborted."""
+        """Who asked; None as for `kind`."""
         found = self._board.cancel()
         return found[0].by if found else None
 
     @property
     def deadline(self) -> float | None:
-        """When SIGKILL comes, on `time.monotonic()`; None while not aborted. It may still come nearer."""
+        """When SIGKILL comes, on `time.monotonic()`; None as for `kind`. It may still come nearer."""
         found = self._board.cancel()
         return found[1] / 1e9 if found else None
 
     def time_left(self) -> float | None:
-        """Seconds until SIGKILL, 0 at the least; None while not aborted."""
+        """Seconds until SIGKILL, 0 at the least; None as for `kind`."""
         deadline = self.deadline
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def throw_if_aborted(self) -> None:
         """Raise `Cancelled` if the job is to stop; not inside `shield`."""
-        if self._memory[FLAG] != 0 and not (self._shields and self._in_main()):
+        if self._memory[FLAG] == 0 or (self._shields and self._in_main()):
+            return
+        self._noticed(Stage.FLAG)
+        reason = self.reason
+        if self._in_main():
+            self._raised = weakref.ref(reason)  # from here on the job cleans up
+        try:
+            raise reason
+        finally:
+            del reason  # the traceback holds this frame: without this the exception would hold itself alive
+
+    def _noticed(self, stage: Stage) -> None:
+        if os.getpid() == self._pid:  # a child that the job forked speaks for itself only
             self._board.stamp_noticed(time.monotonic_ns())
-            self.stage = self.stage or Stage.FLAG
-            raise self.reason
+            self.stage = self.stage or stage
 
     # --- delivery -----------------------------------------------------------------------------------------------
 
@@ -134,6 +166,11 @@ class JobSignal(AbortSignal):
         """Set how cancels are delivered, where the job type was imported only now."""
         self._interrupt = interrupt
 
+    def cancel_by(self, cancel: Callable[[], object] | None) -> None:
+        """For ``task``: what a SIGTERM is to call; None: nothing any more. Called also for what has come before."""
+        self._cancel_task = cancel
+        self._deliver()
+
     def disarm(self) -> None:
         """From here on it is annul's code again, which is not interrupted."""
         self._armed = False
@@ -141,37 +178,49 @@ class JobSignal(AbortSignal):
     def shield(self) -> Shield:
         """``with ctx.signal.shield():`` no cancel is raised in here (main thread); it is on the way out. Nests.
 
+        In an async job it holds for all its tasks, and the way out is the next ``await``. A generator that is
+        suspended inside holds it until it is closed.
+
         Non-guarantee: SIGKILL at the deadline comes through; see `time_left`.
         """
         return Shield(self)
+
+    @property
+    def shielded(self) -> bool:
+        """Whether a cancel is held back now."""
+        return self._shields > 0
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if os.getpid() != self._pid:
             return
         if not self.aborted:
-            self._outside = True
-        self._board.stamp_noticed(time.monotonic_ns())
+            # Not the daemon's, which sets the flag first, or its board is not this one any more.
+            self._memory = _OUTSIDE_MEMORY
+        self._noticed(Stage.SIGTERM)
         # Asyncio may have taken the wake-up descriptor for itself: this write reaches the watcher all the same.
         try:
             os.write(self._wake_write, b"\0")
         except OSError:
             pass  # full: it is awake
-        self.stage = self.stage or Stage.SIGTERM
         self._deliver()
 
     def _deliver(self) -> None:
-        if not (self.aborted or self._outside) or self._interrupt != "raise" or not self._armed or self._shields:
+        if not self._armed or self._shields or not self.aborted:
             return
-        # Not while the job cleans up after the last one: that is so as long as its exception lives. It is dead where
-        # something swallowed it (a destructor, a callback from C), and then it is raised again.
-        if (self._raised is not None and self._raised() is not None) or _unwinding():
-            return
-        cancelled = Cancelled(self._words())
-        self._raised = weakref.ref(cancelled)
-        try:
-            raise cancelled
-        finally:
-            del cancelled  # the traceback holds this frame: without this the exception would hold itself alive
+        if self._interrupt == "task" and self._cancel_task is not None:
+            self._cancel_task()
+        elif self._interrupt == "raise" and not (self.cleaning_up or _handling()):
+            cancelled = Cancelled(self._words())
+            self._raised = weakref.ref(cancelled)
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # as in throw_if_aborted
+
+    @property
+    def cleaning_up(self) -> bool:
+        """Whether a `Cancelled` that this signal raised in the main thread still lives."""
+        return self._raised is not None and self._raised() is not None
 
     @staticmethod
     def _in_main() -> bool:
@@ -179,30 +228,29 @@ class JobSignal(AbortSignal):
 
     # --- listeners ----------------------------------------------------------------------------------------------
 
-    def add_listener(self, listener: Listener) -> None:
-        super().add_listener(listener)
-        self._watch()
-
-    def _depend(self, dependent: AbortSignal) -> None:
-        super()._depend(dependent)
-        self._watch()
-
     def _watch(self) -> None:
-        with _marking:
-            if self._watcher is None and os.getpid() == self._pid:
-                self._watcher = threading.Thread(target=self._wait_and_fire, name="annul-watcher", daemon=True)
-                self._watcher.start()
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._wait_and_fire, name="annul-watcher", daemon=True)
+            self._watcher.start()
 
     def _wait_and_fire(self) -> None:
+        poller = select.poll()
+        if os.getpid() == self._pid:  # a child has no pipe of its own: it looks now and then
+            poller.register(self._wake_read, select.POLLIN)
         while not self.aborted:
-            os.read(self._wake_read, 64)
+            if poller.poll(_LOOK_AGAIN_MS):
+                os.read(self._wake_read, 64)
+        self._settle()
+        todo, self._to_fire = self._to_fire, []
+        _fire_in_thread(lambda: _fire(todo))
+
+    def _settle(self) -> None:
+        if self._settled or not self.aborted:
+            return
         with _marking:
-            if self._fired:
-                return
-            self._fired = True
-            todo = self._mark_dependents(self.reason)
-        for one in (self, *todo):
-            one._run_listeners()
+            if not self._settled:
+                self._settled = True
+                self._to_fire = [self, *self._mark_dependents(self.reason)]
 
 
 class Shield:
@@ -225,7 +273,7 @@ class Shield:
             self._signal._deliver()
 
 
-def _unwinding() -> bool:
+def _handling() -> bool:
     """Whether a `Cancelled` is being handled now, at any depth: in a finally, an except, a with block's exit."""
     error = sys.exception()
     while error is not None:
