@@ -8,17 +8,20 @@ import mmap
 import os
 import resource
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annul.board import SIZE, Board, Notice
+from annul.board import _REPORTS, SIZE, Board, Notice
 from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch
 from annul.runtime.signal import JobSignal
@@ -323,6 +326,19 @@ def test_the_counter_never_goes_back(board: Board) -> None:
     assert seen == list(range(6))
 
 
+def test_the_counter_is_never_seen_to_go_back(board: Board) -> None:
+    """It is written at once: no reader finds it half written or cleared, wherever the writer is or was killed."""
+
+    def job() -> None:
+        while True:
+            board.set_progress(None, "")
+
+    with child(job):
+        wait_until(lambda: board.progress()[0], "the writer")
+        seen = [int.from_bytes(board.memory[_REPORTS : _REPORTS + 8], sys.byteorder) for _ in range(100_000)]
+    assert seen == sorted(seen)
+
+
 class DyingInTheMiddle(Board):
     """Killed between two bytes of a text, as by SIGKILL in the middle of a copy."""
 
@@ -385,6 +401,49 @@ def test_reports_of_two_threads_do_not_mix(board: Board) -> None:
     second.join()
     notifier._socket.close()
     assert board.progress() == (2, 0.9, "nine")
+
+
+@contextmanager
+def interrupted(step: int, act: Callable[[], object]) -> Iterator[None]:
+    """`act` is done before the line number `step` that `set_progress` runs, as by a signal handler."""
+    left = step
+
+    def local(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left == -1:
+                act()
+        return local
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        return local if frame.f_code is Board.set_progress.__code__ else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_a_report_within_a_report_does_not_mix(board: Board) -> None:
+    """A signal handler of the job's may report between any two steps of another report: one of the two is left."""
+    nested: list[tuple[float | None, str]] = []
+
+    def handler() -> None:
+        board.set_progress(0.9, "nine")
+        nested.append(board.progress()[1:])
+
+    for step in itertools.count():
+        board.set_progress(0.5, "before")
+        with interrupted(step, handler):
+            board.set_progress(0.1, "one")
+        assert board.progress()[1:] in ((0.1, "one"), (0.9, "nine"))
+        if len(nested) == step:  # it has no further step
+            break
+    assert len(nested) > 3
+    assert set(nested) == {(0.9, "nine")}
 
 
 def test_a_daemon_killed_while_it_writes_the_first_cancel_has_set_no_flag(board: Board) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import msgspec
@@ -40,6 +40,7 @@ class Camel(msgspec.Struct, rename="camel"):
     the_file: Annotated[str, InputFile.MARK] = ""
     maybe: Annotated[str, InputFile.MARK] | None = None
     by_number: dict[int, str] = {}
+    kind: Literal["a", "b"] = "a"
 
 
 class Branch(msgspec.Struct):
@@ -263,6 +264,16 @@ def test_what_does_not_fit_is_refused_by_its_field(
     assert error.field == field
     assert message in error.message
     assert field in error.message
+
+
+@pytest.mark.parametrize(
+    ("params", "field"), [({"byNumber": {"x": "y"}}, "params.byNumber"), ({"kind": "x - at `$.y"}, "params.kind")]
+)
+def test_a_field_is_named_also_where_its_key_or_its_value_is_what_is_odd(
+    catalog: Catalog, params: dict[str, Any], field: str
+) -> None:
+    """A key that does not fit is its dictionary's fault, and a value cannot pass for a path."""
+    assert refused(catalog, catalog.get("camel"), params).field == field
 
 
 def test_a_types_own_check_is_a_refusal_in_its_own_words(catalog: Catalog) -> None:

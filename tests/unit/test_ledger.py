@@ -392,6 +392,67 @@ def test_a_fact_that_the_store_can_never_take_holds_up_no_other(desk: Desk, capl
     assert [event.seq for event in desk.told] == [1, 2, 3, 4, 5]
 
 
+def test_a_change_is_written_whole_or_not_at_all(desk: Desk) -> None:
+    """Where its further writes contradict the store, its own fact is not there either."""
+    one = desk.submit(1, key="k")
+    desk.commit()
+    desk.log.clear()
+    desk.ledger.change(
+        one.with_(state=State.STARTING),
+        "starting",
+        extra=lambda store: store.insert(record(2, key="k")),  # the key is taken
+        refused=desk.note("refused start"),
+    )
+    desk.submit(3)
+    desk.commit()
+    assert desk.log == ["refused start", "then j3", "told j3 queued"]
+    assert (desk.state("j1"), desk.state("j2"), desk.state("j3")) == (State.QUEUED, None, State.QUEUED)
+    assert desk.stored(one).events == 1
+
+
+def test_what_waits_for_a_fact_that_is_dropped_is_done_without_files(desk: Desk) -> None:
+    """What the job holds is freed all the same, and nothing of it is published; nobody is told."""
+    one = desk.submit(1)
+    desk.commit()
+    cancelled = desk.fact(one, State.CANCELLED)
+    desk.commit()
+    desk.log.clear()
+    settled: list[JobRecord] = []
+    desk.ledger.change(one.with_(state=State.COMPLETED, files=["a"], published=False), "completed", then=settled.append)
+    desk.commit()
+    assert [(found.id, found.files, found.published) for found in settled] == [("j1", [], True)]
+    assert desk.log == []
+    assert desk.stored(one).state is cancelled.state
+    assert not desk.ledger.waiting
+
+
+def test_a_result_that_the_store_cannot_take_fails_its_job(desk: Desk) -> None:
+    """At least how it ended is written, and what waits for that is done once, with what was written."""
+    one = desk.submit(1)
+    desk.commit()
+    desk.log.clear()
+    desk.store._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    settled: list[JobRecord] = []
+    desk.ledger.change(
+        one.with_(state=State.COMPLETED, result=msgspec.Raw(b'"' + b"x" * 20_000 + b'"'), files=["a"], published=False),
+        "completed",
+        then=settled.append,
+    )
+    desk.commit()
+    assert (settled, desk.log) == ([], [])
+    assert desk.ledger.waiting
+    desk.commit()
+    (found,) = settled
+    assert (found.state, found.result, found.files, found.published) == (State.FAILED, None, [], True)
+    assert found.error is not None
+    assert found.error.code == "result"
+    assert "too big" in found.error.message
+    assert desk.log == ["told j1 failed"]
+    stored = desk.stored(one)
+    assert (stored.state, stored.result, stored.error) == (State.FAILED, None, found.error)
+    assert not desk.ledger.waiting
+
+
 # --- numbers and times where writing fails -------------------------------------------------------------------
 
 

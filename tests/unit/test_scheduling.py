@@ -332,6 +332,17 @@ def test_delayed_jobs_that_were_cancelled_take_no_memory() -> None:
     assert drain(queue, wall=2e9) == ["j1"]
 
 
+def test_jobs_cancelled_behind_one_that_waits_take_no_memory() -> None:
+    """A line that stands (its type is at its limit) does not grow by what comes and goes behind its head."""
+    queue = filled(entry(1))
+    for number in range(2, 2001):
+        queue.add(entry(number), 0.0)
+        queue.remove(f"j{number}")
+    (line,) = queue._levels[0]["ann"].values()
+    assert len(line.heap) < 200
+    assert drain(queue) == ["j1"]
+
+
 def test_a_full_house_is_seen_without_looking_at_anybody() -> None:
     """Where no slot is free, nothing is compared."""
     queue = crowd(10_000)

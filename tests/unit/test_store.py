@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -154,10 +155,40 @@ def test_a_newer_store_is_refused_and_not_touched(path: Path) -> None:
     assert files(path) == before
 
 
+def test_a_newer_store_left_by_a_crash_is_not_touched_either(path: Path, tmp_path: Path) -> None:
+    """Its write-ahead log is not folded into it."""
+    made = Store(path)
+    saved(made, record())
+    made._db.execute(f"PRAGMA user_version = {len(migrations()) + 1}")
+    crashed = tmp_path / "crashed" / path.name
+    crashed.parent.mkdir()
+    for one in (path, path.with_name(f"{path.name}-wal")):
+        shutil.copy(one, crashed.parent)
+    made.close()
+    before = files(crashed)
+    assert before[f"{path.name}-wal"]
+    with pytest.raises(StartError, match="newer annul"):
+        Store(crashed)
+    after = files(crashed)
+    assert {name: after.get(name) for name in before} == before
+
+
 def test_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
     """Annul adds its tables to nobody else's."""
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE job (x)")
+    other.commit()
+    other.close()
+    before = files(path)
+    with pytest.raises(StartError, match=r"another program's database.*not touched"):
+        Store(path)
+    assert files(path) == before
+
+
+def test_another_programs_database_without_a_table_is_not_touched_either(path: Path) -> None:
+    """Its header says whose it is before there is anything in it."""
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA application_id = 77")
     other.commit()
     other.close()
     before = files(path)

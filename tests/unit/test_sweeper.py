@@ -97,6 +97,19 @@ def test_a_file_in_a_directorys_place_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_that_took_a_directorys_place_since_is_not_followed(tmp_path: Path) -> None:
+    """Also where it was a directory when it was added, and its turn comes later."""
+    kept = fill(tmp_path / "kept", 3)
+    top = fill(tmp_path / "top", 3)
+    sweeper = Sweeper()
+    sweeper.add(top)
+    top.rename(tmp_path / "elsewhere")
+    top.symlink_to(kept)
+    swept(sweeper)
+    assert not top.is_symlink()
+    assert count(kept) == 4
+
+
 @contextmanager
 def unprivileged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As somebody whom permissions hold up (root they do not), in a folder of theirs."""
@@ -124,6 +137,33 @@ def test_what_the_job_made_unreadable_goes_too(tmp_path: Path, monkeypatch: pyte
         sweeper.add(top)
         swept(sweeper)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_in_one_made_read_only_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is around it was the job's to close, too."""
+    with unprivileged(tmp_path, monkeypatch):
+        attempt = fill(Path("attempt"), 0)
+        fill(attempt / "work", 3)
+        attempt.chmod(0o500)
+        sweeper = Sweeper()
+        sweeper.add(attempt / "work")
+        swept(sweeper)
+        assert list(attempt.iterdir()) == []
+
+
+def test_a_link_that_cannot_be_removed_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may stay; what it points to keeps its content and its permissions."""
+    with unprivileged(tmp_path, monkeypatch):
+        kept = fill(Path("kept"), 3)
+        kept.chmod(0o750)
+        attempt = fill(Path("attempt"), 0)
+        (attempt / "work").symlink_to("../kept")
+        attempt.chmod(0o500)
+        sweeper = Sweeper()
+        sweeper.add(attempt / "work")
+        swept(sweeper)
+        assert count(kept) == 4
+        assert kept.stat().st_mode & 0o777 == 0o750
 
 
 def test_what_lies_deeper_than_any_path_reaches_goes(tmp_path: Path) -> None:
