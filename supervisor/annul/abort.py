@@ -133,7 +133,7 @@ class AbortSignal:
 
         try:
             if self._listen(wake):
-                done.wait(timeout)
+                done.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
             self.remove_listener(wake)
         return self.aborted

@@ -21,7 +21,8 @@ class JobContext:
         self._launch = launch
         self._board = board
         self._notifier = notifier
-        self._reporting = threading.RLock()  # re-entrant: a listener may report too
+        self._reporting = threading.RLock()  # re-entrant: no lock that a signal handler reaches may be another
+        self._in_report = False
         self.params = params
         self.signal = signal
         self.job_id = launch.job_id
@@ -40,8 +41,17 @@ class JobContext:
         The daemon passes on a few a second at the most, and always the last. Stages are cut at 400 bytes.
         """
         with self._reporting:
-            self._board.set_progress(None if fraction is None else min(1.0, max(0.0, float(fraction))), stage)
-            self._notifier.nudge()
+            if self._in_report:
+                return  # a signal handler of the job's, in the middle of a report: that one is on its way
+            self._in_report = True
+            try:
+                self._report(fraction, stage)
+            finally:
+                self._in_report = False
+
+    def _report(self, fraction: float | None, stage: str) -> None:
+        self._board.set_progress(None if fraction is None else min(1.0, max(0.0, float(fraction))), stage)
+        self._notifier.nudge()
 
     def output(self, name: str) -> Path:
         """Where to write an output: a path in the staging directory, its folders made.
