@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from annul.supervision import Supervision
 
 _log = logging.getLogger(__name__)
+_OWN_FRAMES = ("/annul/runtime/entry.py", "/annul/runtime/zygote.py", "<frozen runpy>")  # below every job's own
 _STACKS_MAX = 64 * 1024  # bytes of Python stacks in a cancel record
 
 
@@ -202,10 +203,11 @@ def cancel_record(
 def _stacks(active: Active) -> str:
     """The Python stacks that the leader wrote before it was killed; where there are some, its log gets them too."""
     try:
-        stacks = regular.read(active.attempt_dir / STACKS, _STACKS_MAX).decode(errors="replace")
+        lines = regular.read(active.attempt_dir / STACKS, _STACKS_MAX).decode(errors="replace").splitlines()
+        stacks = "\n".join(line for line in lines if not any(one in line for one in _OWN_FRAMES))
         if stacks:
             with regular.opened(active.attempt_dir / "log", "ab") as log:
-                log.write(f"annul: killed; it was stuck here:\n{stacks}".encode())
+                log.write(f"annul: killed; it was stuck here:\n{stacks}\n".encode())
     except OSError:
         return ""
     return stacks

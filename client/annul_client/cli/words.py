@@ -108,7 +108,7 @@ def facts(job: wire.Job, now: datetime) -> list[tuple[str, str]]:
         pairs.append(("error", f"{job.error.code}{where}: {printable(job.error.message)}"))
     if job.cancel is not None:
         pairs += [("stopped", cancel_asker(job.cancel)), ("", cancel_steps(job.cancel))]
-        pairs += [("", printable(job.cancel.stuck_at))]
+        pairs += [("", printable(line)) for line in job.cancel.stuck_at.splitlines()]
     pairs += [("file" if n == 0 else "", path) for n, path in enumerate(job.files)]
     return [(name, value) for name, value in pairs if value]
 
