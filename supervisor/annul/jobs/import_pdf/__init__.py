@@ -104,9 +104,12 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
         ) from error
 
     name = f"cvs/{ctx.job_id}.json"
-    file = ctx.output(name)
-    file.touch(mode=0o600)
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(extraction.cv), indent=2) + b"\n")
+    data = msgspec.json.encode(extraction.cv)
+    try:
+        msgspec.json.decode(data, type=Resume)  # the schema's patterns are checked when it is read, not when it is made
+    except msgspec.ValidationError as error:
+        raise JobError("invalid_cv", f"what the {engine} engine made of the CV is no JSON Resume: {error}") from error
+    ctx.output(name).write_bytes(msgspec.json.format(data, indent=2) + b"\n")
     ctx.progress(1.0, "done")
     return ImportResult(
         cv=extraction.cv,
