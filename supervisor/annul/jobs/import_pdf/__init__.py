@@ -109,7 +109,9 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
         msgspec.json.decode(data, type=Resume)  # the schema's patterns are checked when it is read, not when it is made
     except msgspec.ValidationError as error:
         raise JobError("invalid_cv", f"what the {engine} engine made of the CV is no JSON Resume: {error}") from error
-    ctx.output(name).write_bytes(msgspec.json.format(data, indent=2) + b"\n")
+    file = ctx.output(name)
+    file.touch(mode=0o600)
+    file.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
     ctx.progress(1.0, "done")
     return ImportResult(
         cv=extraction.cv,
