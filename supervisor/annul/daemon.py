@@ -40,7 +40,6 @@ from annul.sweeper import Sweeper
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
-_DONE = object()
 _TURN_S = 0.02  # for the requests of one turn
 _INBOX = 1024  # requests received and not yet handled, beyond which no more are received
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
@@ -94,7 +93,7 @@ class Daemon:
         self._signals: list[int] = []
         self._inbox: deque[tuple[Caller, wire.Request]] = deque()  # received, not yet handled
         self._reads: deque[tuple[Caller, wire.Request]] = deque()  # to be answered after the commit
-        self.bulk: deque[Iterator[None]] = deque()  # cancels of many jobs, a piece a turn
+        self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self._give_up_at: float | None = None  # while stopping: when not to wait for the store any longer
 
     @property
@@ -246,7 +245,7 @@ class Daemon:
 
     def _take_bulk(self) -> None:
         """One more piece of a request that is too big for one turn."""
-        if self.bulk and next(self.bulk[0], _DONE) is _DONE:
+        if self.bulk and handlers.piece(*self.bulk[0]):
             self.bulk.popleft()
 
     def _take_nudges(self, ready: dict[int, int]) -> None:

@@ -83,6 +83,9 @@ def _conclude_soon(sup: Supervision, active: Active) -> None:
             verdict=Verdict.FAILED,
             error=ErrorInfo(code="outcome", message=f"its outcome cannot be read: {error}"),
         )
+    if ended is None and active.ladder is None and active.board.process() is None:
+        starting.give_up(sup, active, "its process ended before it registered")
+        return
     expects_status = active.pid is not None and not active.unseen and active.ladder is None
     if ended is None and active.status is None and expects_status:
         now = sup.clock.monotonic()

@@ -28,6 +28,7 @@ import msgspec
 
 from annul import proc
 
+_ZOMBIES = 50  # in one look at the most
 _LEADER_KILLS = 6  # rounds after which a leader is killed though others are left below it
 
 
@@ -176,6 +177,8 @@ class SessionTree:
         leaders, rivals = set(self._leaders()), [rival for rival in self._rivals() if rival is not self]
         found: list[int] = []
         listed = set(leaders)
+        ended_groups: set[int] = set()
+        zombies = 0
         sure = True
         for reaper in self._reapers():
             for pid in _children(reaper.pid):
@@ -192,10 +195,15 @@ class SessionTree:
                     if one.alive:
                         found.append(pid)
                     else:
-                        sure = sure and not _group_lives(one.group)
+                        ended_groups.add(one.group)
+                        zombies += 1
                 elif not any(rival.owns(one) for rival in rivals):
                     sure = False
-        if sure and not found:
+        if found:
+            return found, sure
+        # With many zombies there is a storm of them: it is looked at again when they have been reaped.
+        sure = sure and zombies < _ZOMBIES and not (ended_groups and _groups_live(ended_groups))
+        if sure:
             # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
             sure = all(pid in listed for reaper in self._reapers() for pid in _children(reaper.pid))
         return found, sure
@@ -344,11 +352,11 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _group_lives(group: int) -> bool:
-    """Whether a process group, one of whose members is a zombie, has others that are none. Two looks must agree."""
+def _groups_live(groups: set[int]) -> bool:
+    """Whether process groups, of which zombies were seen, have members that are none. Two looks must agree."""
     looks = []
     for _ in range(2):
-        members = [one for one in proc.everyone().values() if one.group == group]
+        members = [one for one in proc.everyone().values() if one.group in groups]
         if any(one.alive for one in members):
             return True
         looks.append({one.pid for one in members})

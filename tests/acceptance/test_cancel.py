@@ -175,6 +175,19 @@ def test_chain_that_forks_and_ends_is_caught(client: Client, tmp_path: Path) -> 
         wait_until(lambda: mark.stat().st_size > size, "it to fly on", 0.3)
 
 
+def test_fork_bomb_is_ended_and_holds_up_nobody(client: Client, tmp_path: Path) -> None:
+    """Of 100 processes that keep forking and ending nothing is left, and others are answered meanwhile."""
+    mark = tmp_path / "beat"
+    one = f"trap '' TERM; while :; do (echo . >> {mark}); done"
+    script = f"for i in $(seq 100); do setsid sh -c '{one}' & done; wait".replace("'' TERM", '"" TERM')
+    job = client.submit("exec", {"argv": ["sh", "-c", script]})
+    wait_until(lambda: len(processes_with(str(mark))) > 50, "the bomb to be there")
+    client.cancel(job.id, grace_s=0.1)
+    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+    assert client.wait(job.id, 20).state is State.CANCELLED
+    assert not processes_with(str(mark))
+
+
 def test_survivors_keep_their_grace_whoever_ends_meanwhile(client: Client, tmp_path: Path) -> None:
     """A child that cleans up after its leader is not killed because another job ends."""
     mark = tmp_path / "mark"

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import zmq
 
+from annul.board import Board
 from annul_client import Client, RequestRefused, State, wire
 from harness import TESTS, TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
@@ -568,6 +569,8 @@ def test_fifos_in_the_way_hold_up_nobody(client: Client) -> None:
         b'{"verb": "cancel", "id": "x", "grace_s": 1e300}',
         b'{"verb": "events", "since": 9223372036854775808}',
         b'{"verb": "events", "since": -1}',
+        b'{"verb": "cancel", "label": {' + b", ".join(b'"%d": ""' % n for n in range(40_000)) + b"}}",
+        b'{"verb": "list", "label": {' + b", ".join(b'"%d": ""' % n for n in range(40_000)) + b"}}",
         b'{"verb": "submit", "type": "quick", "labels": {"a": "\\u0000"}}',
     ],
 )
@@ -627,3 +630,19 @@ def test_many_idle_connections_are_nothing(daemon: DaemonProcess, client: Client
     finally:
         for one in held:
             one.close()
+
+
+def test_launch_that_a_killed_daemon_had_prepared_starts_anew(make_daemon: MakeDaemon) -> None:
+    """A run directory from before the commit of a start does not get in the way of the job's first start."""
+    daemon = make_daemon()
+    daemon.start()
+    with daemon.client() as client:
+        jobs = [client.submit("quick", {}, not_before=datetime.now(UTC) + timedelta(seconds=1)) for _ in range(5)]
+    daemon.kill()
+    for job in jobs:
+        stale = daemon.runtime_dir / "jobs" / f"{job.id}.1"
+        stale.mkdir()
+        Board.create(stale / "board").close()
+    daemon.start()
+    with daemon.client() as client:
+        assert {client.wait(job.id, 20).state for job in jobs} == {State.COMPLETED}

@@ -5,7 +5,7 @@ Called with the daemon, the request and the caller; what cannot be done is raise
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from annul.errors import Refused, StoreError
@@ -17,8 +17,9 @@ from annul_client import wire
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
-__all__ = ["look_up", "only_looks", "view_of", "write"]
+__all__ = ["look_up", "only_looks", "piece", "view_of", "write"]
 
+_OVER = object()
 _Handler = Callable[[Any, Any, Caller], None]
 
 WRITING: dict[type[wire.Request], _Handler] = {
@@ -53,7 +54,19 @@ def look_up(daemon: Daemon, request: wire.Request, caller: Caller) -> None:
     _guarded(READING[type(request)], daemon, request, caller)
 
 
-def _guarded(handler: _Handler, daemon: Daemon, request: wire.Request, caller: Caller) -> None:
+def piece(work: Iterator[None], caller: Caller) -> bool:
+    """Do one more piece of a request that is cut in pieces. Whether it is over."""
+    over = True
+
+    def on(_daemon: None, _request: None, _caller: Caller) -> None:
+        nonlocal over
+        over = next(work, _OVER) is _OVER
+
+    _guarded(on, None, None, caller)
+    return over
+
+
+def _guarded(handler: _Handler, daemon: Any, request: Any, caller: Caller) -> None:
     try:
         handler(daemon, request, caller)
     except Refused as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from annul import lifecycle, stopping
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_DURATION_S, MAX_ROWS, MAX_TEXT, unavailable
+from annul.handlers.showing import MAX_DURATION_S, MAX_ROWS, MAX_TEXT, check_labels, unavailable
 from annul.lifecycle import Event
 from annul.server import Caller
 from annul.store import JobRecord
@@ -29,7 +29,8 @@ def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
     if request.id is None:
         if request.user is None and request.type is None and not request.label:
             raise Refused("invalid_request", "cancel needs an id, or a user, type or label to match", "id")
-        daemon.bulk.append(_cancel_matching(daemon, request, caller))
+        check_labels(request.label)
+        daemon.bulk.append((_cancel_matching(daemon, request, caller), caller))
         return
 
     def answer(outcome: CancelOutcome, record: JobRecord | None) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from annul import regular
 from annul._version import __version__
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_ROWS, unavailable
+from annul.handlers.showing import MAX_ROWS, check_labels, unavailable
 from annul.server import Caller
 from annul.store import JobRecord
 from annul_client import wire
@@ -46,6 +46,7 @@ def get(daemon: Daemon, request: wire.Get, caller: Caller) -> None:
 def list_(daemon: Daemon, request: wire.List, caller: Caller) -> None:
     if not 1 <= request.limit <= MAX_ROWS:
         raise Refused("invalid_request", f"limit is 1 to {MAX_ROWS}, not {request.limit}", "limit")
+    check_labels(request.label)
     records = daemon.store.jobs(
         user=request.user, state=request.state, type_=request.type, label=request.label, limit=request.limit
     )

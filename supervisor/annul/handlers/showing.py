@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from annul.daemon import Daemon
 
 MAX_DURATION_S = 366 * 86400.0
+MAX_LABELS = 32
 MAX_TEXT = 500  # characters of a title, a reason, a key, a label
 MAX_ROWS = 1_000  # in one reply
+
+
+def check_labels(labels: dict[str, str]) -> None:
+    """Raises Refused where there are more than a job may have."""
+    if len(labels) > MAX_LABELS:
+        raise Refused("invalid_request", f"a job has {MAX_LABELS} labels at most, not {len(labels)}", "labels")
 
 
 def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job:

@@ -14,7 +14,7 @@ import msgspec
 
 from annul import starting
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, unavailable
+from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, check_labels, unavailable
 from annul.server import Caller
 from annul.store import JobRecord
 from annul_client import wire
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
 _DEFAULT_USER = "default"
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no letter that is taken for another
-_MAX_LABELS = 32
 
 
 def submit(daemon: Daemon, request: wire.Submit, caller: Caller) -> None:
@@ -161,8 +160,7 @@ def _check_submit(request: wire.Submit) -> None:
             raise Refused("invalid_request", f"not_before is no sensible time: {request.not_before}", "not_before")
     if not -(2**31) <= request.priority < 2**31:
         raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
-    if len(request.labels) > _MAX_LABELS:
-        raise Refused("invalid_request", f"a job has {_MAX_LABELS} labels at most", "labels")
+    check_labels(request.labels)
     texts = {"title": request.title, "key": request.key or ""}
     for field, text in (*texts.items(), *((f"labels.{k[:40]}", k + v) for k, v in request.labels.items())):
         if len(text) > MAX_TEXT:

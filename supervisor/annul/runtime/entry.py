@@ -69,9 +69,9 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     pid = os.getpid()
     os.setsid()
     prctl.set_child_subreaper()
-    if launch.cgroup is not None:
-        _enter(Path(launch.cgroup))
     try:
+        if launch.cgroup is not None:
+            _enter(Path(launch.cgroup))
         board = Board.open(Path(launch.run_dir, BOARD))
     except FileNotFoundError:
         return 0  # the daemon gave this launch up

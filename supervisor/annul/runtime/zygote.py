@@ -44,6 +44,7 @@ def main(fd: int, targets: list[str], preload: list[str]) -> None:
     channel.sendall(frame(Ready(failed)))
 
     unframer = Unframer()
+    leaders: set[int] = set()
     poller = select.poll()
     poller.register(channel, select.POLLIN)
     poller.register(wake_read, select.POLLIN)
@@ -51,14 +52,14 @@ def main(fd: int, targets: list[str], preload: list[str]) -> None:
         ready = dict(poller.poll())
         if wake_read in ready:
             os.read(wake_read, 4096)
-            _reap(channel)
+            _reap(channel, leaders)
         if channel.fileno() in ready:
             data = channel.recv(65536)
             if not data:
                 return  # the daemon has gone
             for body in unframer.feed(data):
                 launch = msgspec.msgpack.decode(body, type=Launch)
-                _fork(launch, types.get(launch.target), channel, (wake_read, wake_write))
+                leaders.add(_fork(launch, types.get(launch.target), channel, (wake_read, wake_write)))
 
 
 def _preload(modules: list[str]) -> dict[str, str]:
@@ -84,7 +85,8 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     return types
 
 
-def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int]) -> None:
+def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int]) -> int:
+    """Fork a job's process; its pid, 0 where that failed. The daemon is told either way."""
     # SIGTERM waits until the child has its handler: by default it would end it without a trace.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -92,7 +94,7 @@ def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         channel.sendall(frame(NotLaunched(launch.name, str(error))))
-        return
+        return 0
     if pid == 0:
         _become(launch, job_type, channel, pipe)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -102,6 +104,7 @@ def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe
         socket.send_fds(channel, [frame(Launched(launch.name, pid))], [pidfd])
     finally:
         os.close(pidfd)
+    return pid
 
 
 def _become(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int]) -> NoReturn:
@@ -114,7 +117,8 @@ def _become(launch: Launch, job_type: JobType | None, channel: socket.socket, pi
     entry.main(launch, job_type)
 
 
-def _reap(channel: socket.socket) -> None:
+def _reap(channel: socket.socket, leaders: set[int]) -> None:
+    """Of leaders the daemon is told how they ended; orphans handed to this subreaper are just reaped."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -122,8 +126,9 @@ def _reap(channel: socket.socket) -> None:
             return
         if pid == 0:
             return
-        # Orphans handed to this subreaper are reaped here too; the daemon knows which pids are its leaders.
-        channel.sendall(frame(Exited(pid, status)))
+        if pid in leaders:
+            leaders.remove(pid)
+            channel.sendall(frame(Exited(pid, status)))
 
 
 if __name__ == "__main__":
