@@ -8,7 +8,7 @@ export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench eval docs torture clean
+.PHONY: help run test check format bench eval docs clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +37,6 @@ eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=direct
 
 docs: $(VENV)/installed-dev  ## Write what is made from the code into the documents
 	@$(BIN)/python docs/render.py
-
-torture: $(VENV)/installed-dev  ## The long runs
-	@$(BIN)/pytest -m torture --timeout 3600
 
 clean:  ## Remove everything made here
 	rm -rf $(VENV) .annul build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
