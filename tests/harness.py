@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared"
 PREFIX = f"annul-t{os.getpid()}-"  # of every directory that this run of the tests makes
 SESSION = {"ANNUL_TEST_SESSION": PREFIX}
+STATE_DIRS: set[Path] = set()  # of every daemon that this run of the tests has made
 TIMEOUT_S = 30.0  # the one bound on every wait for a condition
 
 
@@ -63,6 +64,7 @@ class DaemonProcess:
         self.options = options
         self.env = env or {}
         self.state_dir = base / "state"
+        STATE_DIRS.add(self.state_dir)
         self.runtime_dir = base / "run"
         self.log = base / "log"
         self.endpoint = f"ipc://{self.runtime_dir}/annul.sock"

@@ -9,7 +9,6 @@ All that a turn's requests write is one transaction; replies and events leave af
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import resource
@@ -315,8 +314,7 @@ class Daemon:
                     "with Delegate=yes, or use --tree session"
                 )
             return None
-        # Several daemons may share a parent: the name is the state directory's.
-        own = parent / f"annul-{hashlib.blake2b(os.fsencode(self.config.state_dir), digest_size=6).hexdigest()}"
+        own = parent / tree.daemons_group(self.config.state_dir)
         own.mkdir(exist_ok=True)
         return own
 

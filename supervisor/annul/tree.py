@@ -18,6 +18,7 @@ Both are asked by the loop thread, repeatedly: a tree is empty only when one loo
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -322,6 +323,11 @@ def find_cgroup() -> Path | None:
         if usable:
             return path
     return None
+
+
+def daemons_group(state_dir: Path) -> str:
+    """The name of a daemon's own cgroup: several daemons may share a parent."""
+    return f"annul-{hashlib.blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"
 
 
 def _below(roots: Iterable[int]) -> list[int]:
