@@ -28,19 +28,19 @@ from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
 from annul.config import Config
 from annul.errors import StartError
+from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Registry
 from annul.scheduling import Limits
-from annul.server import Caller, Server
+from annul.server import TURN_MESSAGES, Caller, Server
 from annul.store import JobRecord, Store
 from annul.supervision import Supervision
 from annul.sweeper import Sweeper
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
-_TURN_S = 0.02  # for the requests of one turn
-_INBOX = 1024  # requests received and not yet handled, beyond which no more are received
+_TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
 
@@ -90,8 +90,8 @@ class Daemon:
             cgroup=self.cgroup,
         )
         self._signals: list[int] = []
-        self._inbox: deque[tuple[Caller, wire.Request]] = deque()  # received, not yet handled
-        self._reads: deque[tuple[Caller, wire.Request]] = deque()  # to be answered after the commit
+        self._inbox = Inbox()
+        self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self._give_up_at: float | None = None  # while stopping: when not to wait for the store any longer
 
@@ -109,7 +109,7 @@ class Daemon:
         """Serve until told to stop, and until every job has ended."""
         self._catch_signals()
         recovery.recover(self)
-        self.ledger.commit(self.clock.monotonic())
+        self._commit()
         if self.config.warm:
             self.supervision.launcher.warm()
         _log.info(
@@ -133,9 +133,14 @@ class Daemon:
         self._take_bulk()
         if not self.stopping:
             starting.admit(self.supervision)
-        self.ledger.commit(self.clock.monotonic())
+        self._commit()
         self._answer_reads()
         self.sweeper.step()
+
+    def _commit(self) -> None:
+        """What this turn has changed is durable and told, and then what it is to stop is stopped (C1)."""
+        self.ledger.commit(self.clock.monotonic())
+        stopping.carry_out(self.supervision)
 
     def _is_over(self) -> bool:
         """Told to stop, every job has ended, and that is written; or the store has not taken it for a while."""
@@ -180,6 +185,8 @@ class Daemon:
         """Milliseconds until something is due, rounded up; None: nothing is."""
         if self.sweeper.waiting or self._inbox or self._reads or self.bulk:
             return 0
+        if self.ledger.waiting and self.ledger.retry_at is None:
+            return 0  # noted after this turn's commit
         now = self.clock.monotonic()
         dues = [self.supervision.next_due(), self.registry.next_wait(), self.ledger.retry_at]
         delayed = self.registry.queue.next_due()
@@ -211,27 +218,29 @@ class Daemon:
             stopping.begin(self.supervision, active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
 
     def _take_requests(self) -> None:
-        """Handle what has arrived, the cancels of named jobs first, for a bounded time.
+        """Receive what has arrived and handle it, cancels first, for a bounded time.
 
-        No job's id can be known before its submit was answered, so no such cancel can mean a job of this very turn.
-        Everything else keeps its order (C10).
+        As long as more is there to be received, and room for it, cancels are all that is handled: there may be one
+        behind it.
         """
-        if len(self._inbox) < _INBOX:
-            self._inbox.extend(self.server.receive())
         until = self.clock.monotonic() + _TURN_S
-        urgent = [one for one in self._inbox if isinstance(one[1], wire.Cancel) and one[1].id is not None]
-        for caller, request in urgent:
-            handlers.write(self, request, caller)
-        rest = deque(one for one in self._inbox if not (isinstance(one[1], wire.Cancel) and one[1].id is not None))
-        self._inbox = rest if urgent else self._inbox
-        while self._inbox:
-            caller, request = self._inbox.popleft()
+        more = True
+        while more and not self._inbox.full and self.clock.monotonic() < until:
+            urgent = self._inbox.urgent
+            received = self.server.receive()
+            self._inbox.add(received)
+            more = len(received) == TURN_MESSAGES
+            if 0 < urgent == self._inbox.urgent:
+                break  # no more cancels are coming: those that wait do so no longer
+        until = self.clock.monotonic() + _TURN_S
+        while self._inbox.urgent or (
+            self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until
+        ):
+            caller, request = self._inbox.next()
             if handlers.only_looks(request):
                 self._reads.append((caller, request))
             else:
                 handlers.write(self, request, caller)
-            if self.clock.monotonic() > until:
-                break
 
     def _answer_reads(self) -> None:
         """Answer what only looks, now that the turn is committed, for a bounded time."""

@@ -28,7 +28,7 @@ from annul_client.wire import (
 )
 
 _log = logging.getLogger(__name__)
-_TURN_MESSAGES = 256
+TURN_MESSAGES = 256  # received in one go
 _TURN_BYTES = 2 * MAX_MESSAGE
 _UNREAD = 10_000  # messages kept for one peer that does not read; then its newest are dropped
 
@@ -41,14 +41,22 @@ _json = msgspec.json.Encoder().encode
 class Caller:
     """Who sent a request, and how to answer it."""
 
-    __slots__ = ("_envelope", "_json", "_server", "by", "rid")
+    __slots__ = ("_envelope", "_json", "_server", "by", "rid", "size")
 
-    def __init__(self, server: Server, envelope: list[bytes], by: str, rid: str, *, json: bool) -> None:
+    def __init__(
+        self, server: Server, envelope: list[bytes], by: str, rid: str, *, json: bool, size: int = 0
+    ) -> None:
         self._server = server
         self._envelope = envelope
         self._json = json
         self.by = by  # "uid:1000" as the kernel says, or the address
         self.rid = rid
+        self.size = size  # of the request, bytes
+
+    @property
+    def peer(self) -> bytes:
+        """Which connection it is: its routing id."""
+        return self._envelope[0]
 
     def answer(self, reply: Model) -> None:
         encode = _json if self._json else _pack
@@ -92,7 +100,7 @@ class Server:
         """The requests that have arrived, a turn's worth at most. What cannot be read is answered and left out."""
         found: list[tuple[Caller, Request]] = []
         size = 0
-        for _ in range(_TURN_MESSAGES):
+        for _ in range(TURN_MESSAGES):
             if size > _TURN_BYTES:
                 break
             try:
@@ -131,7 +139,7 @@ class Server:
             raise Refused("invalid_request", f"{header.verb}: {error}", field) from error
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise Refused("bad_request", f"the message cannot be decoded: {error}") from error
-        return Caller(self, envelope, by, request.rid, json=json), request
+        return Caller(self, envelope, by, request.rid, json=json, size=len(body)), request
 
     def send(self, envelope: list[bytes], body: bytes) -> None:
         try:

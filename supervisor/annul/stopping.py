@@ -49,7 +49,7 @@ def begin(
 
 
 def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: str, grace_s: float | None) -> None:
-    """Begin the ladder, or let this request take over the one that runs; climbing it waits for the commit (C1).
+    """Begin the ladder, or let this request take over the one that runs; `carry_out` climbs it after the commit.
 
     Race: the job may end in this very turn, by itself. The ladder is there from now on, so that an accepted
     cancel wins (C2).
@@ -65,13 +65,21 @@ def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: s
     )
     active.ladder = cancel.take_over(active.ladder, asked) if active.ladder else asked
     active.intent_noted = False
-    sup.ledger.afterwards(lambda: _stop_now(sup, active))
+    sup.intents.append(active)
 
 
-def _stop_now(sup: Supervision, active: Active) -> None:
-    if active.over:
-        return  # it ended in the turn in which it was cancelled
-    active.intent_noted = True
+def carry_out(sup: Supervision) -> None:
+    """Climb the ladders whose intent was noted in this turn: it is committed now and, where the store refused it, on
+    the board next, before any signal (C1).
+    """
+    intents, sup.intents = sup.intents, []
+    for active in intents:
+        if not active.over:  # it may have ended in the very turn in which it was cancelled
+            active.intent_noted = True
+            sup.guarded(active, lambda one: _go_on(sup, one))
+
+
+def _go_on(sup: Supervision, active: Active) -> None:
     if active.ladder is not None and active.ladder.flag is not None:
         _write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
     climb(sup, active)

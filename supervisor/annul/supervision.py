@@ -51,6 +51,7 @@ class Supervision:
         self.ledger = ledger
         self.sweeper = sweeper
         self.cgroup = cgroup
+        self.intents: list[Active] = []  # attempts whose ladder begins, or changes, with this turn's commit
         self.boot_id = proc.boot_id()
         targets: dict[Profile, list[str]] = {}
         for known in catalog.known.values():

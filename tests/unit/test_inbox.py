@@ -1,0 +1,71 @@
+"""Whose request is handled next."""
+
+from __future__ import annotations
+
+import pytest
+
+from annul import inbox
+from annul.inbox import Inbox, Received
+from annul.server import Caller
+from annul_client import wire
+
+
+def request(peer: str, rid: str, *, size: int = 1) -> Received:
+    caller = Caller(None, [peer.encode()], "uid:0", rid, json=False, size=size)  # type: ignore[arg-type]
+    return caller, wire.Ping(rid=rid)
+
+
+def cancel(peer: str, rid: str, **what: str) -> Received:
+    caller, _ = request(peer, rid)
+    return caller, wire.Cancel(rid=rid, **what)  # type: ignore[arg-type]
+
+
+def order(box: Inbox) -> list[str]:
+    return [box.next()[1].rid for _ in range(len(box))]
+
+
+def test_one_peer_keeps_its_order() -> None:
+    box = Inbox()
+    box.add([request("a", str(n)) for n in range(5)])
+    assert order(box) == ["0", "1", "2", "3", "4"]
+
+
+def test_peers_take_turns() -> None:
+    """One that sends much holds up itself only."""
+    box = Inbox()
+    box.add([request("a", f"a{n}") for n in range(4)])
+    box.add([request("b", "b0"), request("c", "c0"), request("b", "b1")])
+    assert order(box) == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
+
+
+def test_cancels_of_named_jobs_come_first() -> None:
+    """Also of a peer that has sent much before; a cancel by label keeps its place: it may mean jobs before it."""
+    box = Inbox()
+    box.add([request("a", "a0"), cancel("a", "by-user", user="u"), cancel("a", "by-id", id="x"), request("b", "b0")])
+    assert box.urgent == 1
+    assert order(box) == ["by-id", "a0", "b0", "by-user"]
+
+
+def test_it_is_bounded_by_number_and_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(inbox, "MAX_BYTES", 100)
+    box = Inbox()
+    box.add([request("a", "0"), request("a", "1")])
+    assert not box.full
+    box.add([request("a", "2")])
+    assert box.full
+    box.next()
+    assert not box.full
+    box.add([cancel("a", "3", id="x")])
+    assert box.full
+    order(box)
+    assert (box.full, len(box), box.urgent) == (False, 0, 0)
+    box.add([request("a", "big", size=100)])
+    assert box.full
+    order(box)
+    assert not box.full
+
+
+def test_there_is_nothing_in_an_empty_one() -> None:
+    with pytest.raises(KeyError):
+        Inbox().next()
