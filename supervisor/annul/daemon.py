@@ -31,7 +31,7 @@ from annul.errors import StartError
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
-from annul.registry import Registry
+from annul.registry import Active, Registry
 from annul.scheduling import Limits
 from annul.server import TURN_MESSAGES, Caller, Server
 from annul.store import JobRecord, Store
@@ -125,6 +125,7 @@ class Daemon:
         systemd.notify("STOPPING=1")
 
     def _turn(self, ready: dict[int, int]) -> None:
+        self.supervision.forget_census()
         self._take_signals(ready)
         self._take_requests()
         self._take_nudges(ready)
@@ -233,9 +234,7 @@ class Daemon:
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
         until = self.clock.monotonic() + _TURN_S
-        while self._inbox.urgent or (
-            self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until
-        ):
+        while self._inbox.urgent or (self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until):
             caller, request = self._inbox.next()
             if handlers.only_looks(request):
                 self._reads.append((caller, request))
@@ -271,14 +270,17 @@ class Daemon:
                 self.supervision.guarded(active, self.supervision.news)
 
     def _take_exits(self, ready: dict[int, int]) -> None:
+        now = self.clock.monotonic()
         for fd, events in ready.items():
-            self.supervision.launcher.handle(fd, events)
+            self.supervision.launcher.handle(fd, events, now)
+        touched: dict[str, Active] = {}
         for fd, active in self.supervision.pidfds().items():
-            if fd not in ready or active.over:
-                continue
-            if fd == active.pidfd:
-                self.supervision.guarded(active, lambda one: ending.leader_ended(self.supervision, one))
-            elif not active.leader_alive:
+            if fd in ready:
+                touched[active.name] = active
+                if fd == active.pidfd:
+                    ending.note_end(self.supervision, active)
+        for active in touched.values():
+            if active.ended and not active.over:
                 self.supervision.guarded(active, lambda one: ending.look(self.supervision, one))
 
     def _take_deadlines(self) -> None:

@@ -33,16 +33,13 @@ _STATUS_WAIT_S = 0.5  # for the zygote's word on how a leader without outcome en
 _LOOK_AGAIN_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 
-def leader_ended(sup: Supervision, active: Active) -> None:
-    """Its pidfd became readable."""
-    if active.pidfd is not None:
-        # Race: the poll was of descriptor numbers, and one may have been closed and given out again since.
-        if not _readable(active.pidfd):
-            return
+def note_end(sup: Supervision, active: Active) -> None:
+    """Its pidfd was readable in the poll. To be looked at when all such ends of a turn are noted."""
+    # Race: the poll was of descriptor numbers, and one may have been closed and given out again since.
+    if active.pidfd is not None and _readable(active.pidfd):
         os.close(active.pidfd)
         active.pidfd = None
-    active.ended = True
-    look(sup, active)
+        sup.leader_is_gone(active)
 
 
 def exited(sup: Supervision, pid: int, status: int) -> None:

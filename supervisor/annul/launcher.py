@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(FromZygote).decode
 Profile = tuple[str, ...]
 _IMPORT_WAIT_S = 120.0  # for a zygote to import its profile
+_READS = 256  # of one zygote in one turn
+ANSWER_WAIT_S = 10.0  # for a ready one to say something, while it has something to do
 
 # The zygote's environment is what /proc/PID/environ shows of every job: no secret may be in it.
 _ZYGOTE_ENV = (
@@ -71,6 +73,7 @@ class Zygote:
             theirs.close()
         self.ready = False
         self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
+        self.heard = 0.0  # when it last said something, monotonic
         self.children: set[int] = set()  # pids of leaders it has forked and not reaped
         self._out = bytearray()
         self._in = Unframer()
@@ -95,14 +98,19 @@ class Zygote:
 
     def read(self) -> tuple[list[bytes], bool]:
         """(messages, whether it has gone). Descriptors that came with them wait in order for `take_fd`."""
-        try:
-            data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
-        except BlockingIOError:
-            return [], False
-        except ConnectionResetError:
-            return [], True
-        self._fds += fds
-        return self._in.feed(data), not data
+        messages: list[bytes] = []
+        for _ in range(_READS):  # the kernel gives out what came with one descriptor by itself
+            try:
+                data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+            except BlockingIOError:
+                return messages, False
+            except ConnectionResetError:
+                return messages, True
+            self._fds += fds
+            messages += self._in.feed(data)
+            if not data:
+                return messages, True
+        return messages, False
 
     def take_fd(self) -> int:
         return self._fds.popleft()
@@ -158,7 +166,7 @@ class Launcher:
         for zygote in self._zygotes.values():
             yield zygote.socket.fileno(), select.POLLIN | (select.POLLOUT if zygote.wants_to_write else 0)
 
-    def handle(self, fd: int, events: int) -> bool:
+    def handle(self, fd: int, events: int, now: float) -> bool:
         """Something happened on a descriptor; False where it is none of these."""
         zygote = next((z for z in self._zygotes.values() if z.socket.fileno() == fd), None)
         if zygote is None:
@@ -167,6 +175,7 @@ class Launcher:
             zygote.flush()
         if events & ~select.POLLOUT:
             messages, gone = zygote.read()
+            zygote.heard = now
             for body in messages:
                 self._heard(zygote, _decode(body))
             if gone:
@@ -229,11 +238,12 @@ class Launcher:
         yield from self._ending
 
     def patience_over(self, name: str, now: float) -> bool:
-        """Whether a launch that has not been answered for a while is not going to be: its zygote is ready, and so is
-        stopped or stuck; or it has been importing for too long.
+        """Whether a launch is not going to be answered: its zygote has been silent for too long, be it that it is
+        stopped or stuck, or that it is still importing.
         """
         return any(
-            name in zygote.pending and (zygote.ready or now > zygote.pending[name] + _IMPORT_WAIT_S)
+            name in zygote.pending
+            and now >= max(zygote.pending[name], zygote.heard) + (ANSWER_WAIT_S if zygote.ready else _IMPORT_WAIT_S)
             for zygote in self._zygotes.values()
         )
 
@@ -253,8 +263,8 @@ class Launcher:
         return [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values()]
 
     def pids(self) -> set[int]:
-        """The zygotes themselves."""
-        return {zygote.process.pid for zygote in self._everyone()}
+        """The zygotes themselves, and the leaders that they have not reaped yet."""
+        return {pid for zygote in self._everyone() for pid in (zygote.process.pid, *zygote.children)}
 
 
 def _next_ended() -> int | None:

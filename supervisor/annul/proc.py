@@ -88,13 +88,19 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def reads_as_marked(pid: int, mark: bytes, mapped: bytes) -> bool:
-    """Whether a process carries an attempt's mark: in its environment (survives exec) or its maps (survives fork)."""
-    for name, wanted in (("environ", mark), ("maps", mapped)):
-        try:
-            with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 (hot: once for each process there is)
-                if wanted in file.read():
-                    return True
-        except OSError:
-            continue  # gone, or another user's: not ours
-    return False
+def marks(pid: int) -> frozenset[bytes]:
+    """What a process carries of attempts: ``ANNUL_MARK=…`` in its environment (survives exec), and the paths of the
+    boards that it maps (survive fork). Nothing where it is gone, or another user's, and not ours to see.
+    """
+    found: set[bytes] = set()
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (hot: once for each process there is)
+            found.update(one for one in file.read().split(b"\0") if one.startswith(b"ANNUL_MARK="))
+        with open(f"/proc/{pid}/maps", "rb") as file:  # noqa: PTH123
+            for line in file.read().splitlines():
+                path = line.removesuffix(b" (deleted)")
+                if path.endswith(b"/board"):
+                    found.add(path[path.index(b"/") :])
+    except OSError:
+        pass
+    return frozenset(found)

@@ -43,9 +43,7 @@ class Caller:
 
     __slots__ = ("_envelope", "_json", "_server", "by", "rid", "size")
 
-    def __init__(
-        self, server: Server, envelope: list[bytes], by: str, rid: str, *, json: bool, size: int = 0
-    ) -> None:
+    def __init__(self, server: Server, envelope: list[bytes], by: str, rid: str, *, json: bool, size: int = 0) -> None:
         self._server = server
         self._envelope = envelope
         self._json = json

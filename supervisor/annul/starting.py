@@ -17,6 +17,7 @@ from annul import ending, lifecycle, proc, stopping
 from annul.board import Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
+from annul.launcher import ANSWER_WAIT_S
 from annul.lifecycle import Event
 from annul.registry import Active
 from annul.runtime.entry import BOARD
@@ -38,7 +39,6 @@ _ENV = (
 )
 GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
 LAUNCHES = 3  # tries at making its process, before a job fails
-LAUNCH_WAIT_S = 10.0  # for a ready zygote's answer
 
 
 def admit(sup: Supervision) -> None:
@@ -74,7 +74,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
 
     def undo(_: StoreError) -> None:
         if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
-            active.ended = True
+            sup.leader_is_gone(active)
             ending.look(sup, active)
             return
         sup.registry.free(active)
@@ -117,7 +117,7 @@ def _launch(sup: Supervision, active: Active) -> None:
     now = sup.clock.monotonic()
     timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
     active.timeout_at = None if timeout_s is None else now + timeout_s
-    active.launch_by = now + LAUNCH_WAIT_S
+    active.launch_by = now + ANSWER_WAIT_S
     active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
     env |= {
@@ -172,7 +172,7 @@ def not_launched(sup: Supervision, name: str, why: str) -> None:
     if active.pidfd is not None:
         stopping.climb(sup, active)
     else:
-        active.ended = True
+        sup.leader_is_gone(active)
         ending.look(sup, active)
 
 
@@ -186,7 +186,7 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
     if late is not None and (fd := open_pidfd(*late)) is not None:
         send_by(fd, signal.SIGKILL)
         os.close(fd)
-    active.ended = True
+    sup.leader_is_gone(active)
     failures = sup.registry.count_failed_launch(active.record.id)
     if active.ladder is None and failures >= LAUNCHES:
         active.launch_error = f"{why} ({failures} tries)"

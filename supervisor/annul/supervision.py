@@ -16,13 +16,13 @@ from annul import ending, lifecycle, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
-from annul.launcher import Launcher, Listener, Profile
+from annul.launcher import ANSWER_WAIT_S, Launcher, Listener, Profile
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.store import JobRecord, Store
 from annul.sweeper import Sweeper
-from annul.tree import CgroupTree, Reaper, SessionTree, Tree
+from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree
 from annul_client.wire import Progress, State
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Supervision:
         self.sweeper = sweeper
         self.cgroup = cgroup
         self.intents: list[Active] = []  # attempts whose ladder begins, or changes, with this turn's commit
+        self._census: Census | None = None
         self.boot_id = proc.boot_id()
         targets: dict[Profile, list[str]] = {}
         for known in catalog.known.values():
@@ -87,21 +88,24 @@ class Supervision:
                 return CgroupTree.create(path)
             if path.exists():
                 return CgroupTree(path)
-        return SessionTree(
-            mark=f"ANNUL_MARK={name}".encode(),
-            board=board,
-            reapers=self._reapers,
-            leaders=self._leaders,
-            rivals=self._patient,
-            chain_intact=make,
-        )
+        return SessionTree(mark=f"ANNUL_MARK={name}".encode(), board=board, census=self.census, chain_intact=make)
 
-    def _reapers(self) -> list[Reaper]:
-        # The daemon itself is one too: what zygotes leave behind when they die comes to it.
-        return [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
+    def census(self) -> Census:
+        """Who is there. One serves a whole turn, unless the end of a leader is noted meanwhile."""
+        if self._census is None:
+            # The daemon is a reaper too: what zygotes leave behind when they die comes to it.
+            reapers = [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
+            leaders = [*self.registry.leaders(), *self.launcher.pids()]
+            self._census = Census(reapers, leaders, self._patient())
+        return self._census
 
-    def _leaders(self) -> list[int]:
-        return [*self.registry.leaders(), *self.launcher.pids()]
+    def forget_census(self) -> None:
+        self._census = None
+
+    def leader_is_gone(self, active: Active) -> None:
+        """Note that the process that runs the job has ended, or will never be."""
+        active.ended = True
+        self.forget_census()
 
     def _patient(self) -> list[SessionTree]:
         """Trees that have lost their leader, and whose survivors still have their grace."""
@@ -176,8 +180,11 @@ class Supervision:
         return min((at for at in times if at is not None), default=None)
 
     def act_on_deadlines(self) -> None:
+        now = self.clock.monotonic()
         for active in list(self.registry.active.values()):
-            self.guarded(active, self._act_on)
+            due = active.next_due()
+            if due is not None and due <= now:
+                self.guarded(active, self._act_on)
 
     def guarded(self, active: Active, act: Callable[[Active], None]) -> None:
         """Do something to one attempt. An error in that is logged and tried again; it is not the others' error."""
@@ -204,7 +211,7 @@ class Supervision:
             if self.launcher.patience_over(active.name, now):
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
                 return
-            active.launch_by = now + starting.LAUNCH_WAIT_S
+            active.launch_by = now + ANSWER_WAIT_S
         if reached(active.log_at):
             active.log_at = now + _LOG_EVERY_S
             self._cap_log(active)

@@ -13,7 +13,8 @@ chain was broken (zygote and daemon both died) does it fall back on the session,
 board, and then a process that has none of the three is not found: it was exec'ed with another environment in another
 session, and orphaned while no supervisor lived.
 
-Both are asked by the loop thread, repeatedly: a tree is empty only when one look finds nobody alive.
+Both are asked by the loop thread, repeatedly: a tree is empty only when one look finds nobody alive. What session trees
+need to know of everybody is read once for all of them, as a `Census`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -66,18 +68,19 @@ class Tree(Protocol):
         """Free what the tree itself occupies, once it is empty."""
 
 
-def send(pid: int, signum: int) -> bool:
+def send(pid: int, signum: int, start_time: int | None = None) -> bool:
     """Signal one process, by pidfd where the kernel lets us. False where it is gone.
 
-    Race: between reading /proc and opening the pidfd the pid could be reused; a member's start time is compared
-    after opening by the callers that hold one. Members found by `members` are children of processes we hold, whose
-    zombies keep their pid until they are reaped.
+    Race: between reading /proc and opening the pidfd the pid could be reused; so, where it was known before, its start
+    time is compared after opening (C8).
     """
     try:
         fd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
+        if start_time is not None and ((one := proc.stat(pid)) is None or one.start_time != start_time):
+            return False
         return send_by(fd, signum)
     finally:
         os.close(fd)
@@ -92,29 +95,69 @@ def send_by(pidfd: int, signum: int) -> bool:
     return True
 
 
+class Census:
+    """Who is there, read once for all session trees that ask.
+
+    Guarantee: a tree whose leader's end was noted before the census was taken sees in it all that the leader left
+    behind, and nobody can join a tree from outside. So it serves many trees, and none whose leader ended later.
+    """
+
+    def __init__(self, reapers: list[Reaper], leaders: Iterable[int], rivals: Iterable[SessionTree] = ()) -> None:
+        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: trees
+        whose leaders have ended too, and whose survivors still have their grace.
+        """
+        self.reapers = reapers
+        self.leaders = frozenset(leaders)
+        self.rivals = list(rivals)
+        self._marks: dict[int, frozenset[bytes]] = {}
+
+    @cached_property
+    def orphans(self) -> tuple[list[tuple[proc.Stat, bool]], bool]:
+        """Children of reapers that are no leaders, zombies too, each with whether its reaper was settled; and whether
+        that is all of them.
+        """
+        found: list[tuple[proc.Stat, bool]] = []
+        listed = set(self.leaders)
+        whole = True
+        for reaper in self.reapers:
+            for pid in _children(reaper.pid):
+                if pid in self.leaders:
+                    continue
+                listed.add(pid)
+                one = proc.stat(pid)
+                if one is None:
+                    # Race: one that forks and ends between the listing and the look at it was nobody's business, but
+                    # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
+                    whole = False
+                else:
+                    found.append((one, reaper.settled))
+        if whole:
+            # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
+            whole = all(pid in listed for reaper in self.reapers for pid in _children(reaper.pid))
+        return found, whole
+
+    @cached_property
+    def everyone(self) -> dict[int, proc.Stat]:
+        return proc.everyone()
+
+    def marks(self, pid: int) -> frozenset[bytes]:
+        """What a process carries of attempts."""
+        if pid not in self._marks:
+            self._marks[pid] = proc.marks(pid)
+        return self._marks[pid]
+
+
 class SessionTree:
     """The fallback: subreapers, and marks where their chain is broken."""
 
     name = "session"
 
-    def __init__(
-        self,
-        *,
-        mark: bytes,
-        board: Path,
-        reapers: Callable[[], Iterable[Reaper]],
-        leaders: Callable[[], Iterable[int]],
-        rivals: Callable[[], Iterable[SessionTree]] = tuple,
-        chain_intact: bool = True,
-    ) -> None:
-        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: trees
-        whose leaders have ended too, and whose survivors still have their grace.
+    def __init__(self, *, mark: bytes, board: Path, census: Callable[[], Census], chain_intact: bool = True) -> None:
+        """`mark`: in the environment of the attempt's processes. `census`: one that was taken after the last noted end
+        of a leader.
         """
-        self._mark = mark
-        self._board = os.fsencode(board)
-        self._reapers = reapers
-        self._leaders = leaders
-        self._rivals = rivals
+        self._marks = {mark, os.fsencode(board)}
+        self._census = census
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
         self._known: dict[int, int] = {}  # pid -> start time of members seen so far
         self._sessions: set[int] = set()  # of members seen so far
@@ -155,7 +198,7 @@ class SessionTree:
             except OSError:
                 pass  # all of it is gone
         for pid in others if kept else found.pids:
-            send(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL, self._known.get(pid))
         return found
 
     def remove(self) -> None:
@@ -175,50 +218,38 @@ class SessionTree:
         where that can be seen, or where no other can claim it; and it may be the next leader, as long as a fork is
         under way.
         """
-        leaders, rivals = set(self._leaders()), [rival for rival in self._rivals() if rival is not self]
+        census = self._census()
+        rivals = [rival for rival in census.rivals if rival is not self]
         found: list[int] = []
-        listed = set(leaders)
         ended_groups: set[int] = set()
         zombies = 0
-        sure = True
-        for reaper in self._reapers():
-            for pid in _children(reaper.pid):
-                if pid in leaders:
-                    continue
-                listed.add(pid)
-                one = proc.stat(pid)
-                if one is None:
-                    # Race: one that forks and ends between the listing and the look at it was nobody's business, but
-                    # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
-                    sure = False
-                elif self.owns(one) or (reaper.settled and not rivals):
-                    self._remember(one)
-                    if one.alive:
-                        found.append(pid)
-                    else:
-                        ended_groups.add(one.group)
-                        zombies += 1
-                elif not any(rival.owns(one) for rival in rivals):
-                    sure = False
-        if found:
-            return found, sure
-        # With many zombies there is a storm of them: it is looked at again when they have been reaped.
-        sure = sure and zombies < _ZOMBIES and not (ended_groups and _groups_live(ended_groups))
-        if sure:
-            # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
-            sure = all(pid in listed for reaper in self._reapers() for pid in _children(reaper.pid))
+        orphans, sure = census.orphans
+        for one, settled in orphans:
+            if self.owns(one, census) or (settled and not rivals):
+                self._remember(one)
+                if one.alive:
+                    found.append(one.pid)
+                else:
+                    ended_groups.add(one.group)
+                    zombies += 1
+            elif not any(rival.owns(one, census) for rival in rivals):
+                sure = False
+        if not found:
+            # With many zombies there is a storm of them: it is looked at again when they have been reaped.
+            sure = sure and zombies < _ZOMBIES and not (ended_groups and _groups_live(ended_groups))
         return found, sure
 
-    def owns(self, one: proc.Stat) -> bool:
+    def owns(self, one: proc.Stat, census: Census) -> bool:
         """Whether it can be seen that this process is of this tree."""
         if self._known.get(one.pid) == one.start_time or one.session in self._sessions:
             return True
-        return one.alive and proc.reads_as_marked(one.pid, self._mark, self._board)
+        return one.alive and not self._marks.isdisjoint(census.marks(one.pid))
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
         """Look at every process there is: by descent, session, mark."""
-        everyone = proc.everyone()
-        ours = {reaper.pid for reaper in self._reapers()} | set(self._leaders()) | {os.getpid()}
+        census = self._census()
+        everyone = census.everyone
+        ours = {reaper.pid for reaper in census.reapers} | census.leaders | {os.getpid()}
         started = everyone[leader].start_time if leader in everyone else 0
         found = {pid for pid in roots if pid in everyone}
         # What escapes every mark later was seen below the leader before; and a process that is just ending has no maps
@@ -228,7 +259,7 @@ class SessionTree:
             if one.pid in ours and one.pid not in roots:
                 continue
             if one.session == leader or (
-                one.start_time >= started and proc.reads_as_marked(one.pid, self._mark, self._board)
+                one.start_time >= started and not self._marks.isdisjoint(census.marks(one.pid))
             ):
                 found.add(one.pid)
         grown = True

@@ -99,6 +99,7 @@ async def cleaner_task(ctx: JobContext, params: Marked) -> None:
 
     async def child(text: str) -> None:
         try:
+            ctx.progress(None, "ready")  # not before: a task that is cancelled before its first step never begins
             await asyncio.sleep(3600)
         finally:
             await step(text)
@@ -106,7 +107,6 @@ async def cleaner_task(ctx: JobContext, params: Marked) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(step, "stack")
         try:
-            ctx.progress(None, "ready")
             if params.how == "group":
                 async with asyncio.TaskGroup() as group:
                     group.create_task(child("child"))

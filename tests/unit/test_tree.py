@@ -18,7 +18,7 @@ import pytest
 
 from annul import prctl, proc
 from annul.board import Board
-from annul.tree import CgroupTree, Look, Reaper, SessionTree, find_cgroup, send
+from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, find_cgroup, send
 from harness import alive, wait_until
 
 # pytest's own threads wait; the children use nothing of them.
@@ -126,8 +126,9 @@ class Scene:
         return SessionTree(
             mark=MARK,
             board=Path("/no/board"),
-            reapers=lambda: [Reaper(self.pids["zygote"], settled=settled)],
-            leaders=lambda: [self.pids[name] for name in (*leaders, *others)],
+            census=lambda: Census(
+                [Reaper(self.pids["zygote"], settled=settled)], [self.pids[name] for name in (*leaders, *others)]
+            ),
         )
 
     def end(self, name: str) -> None:
@@ -373,14 +374,13 @@ def test_where_the_chain_of_reapers_was_broken_marks_tell(scene: Scene, tmp_path
 
     scene.start(leader=act, other=other)
     scene.meet("same session", "mapped", "marked", "bare")
-    wait_until(lambda: proc.reads_as_marked(scene.pids["marked"], MARK, b"/no/board"), "the mark")
+    wait_until(lambda: MARK in proc.marks(scene.pids["marked"]), "the mark")
     scene.end("zygote")
     scene.end("leader")
     tree = SessionTree(
         mark=MARK,
         board=path,
-        reapers=list,
-        leaders=lambda: [scene.pids["leader"], scene.pids["other"]],
+        census=lambda: Census([], [scene.pids["leader"], scene.pids["other"]]),
         chain_intact=False,
     )
     found = tree.look(scene.pids["leader"], leader_alive=False)
@@ -395,12 +395,12 @@ def test_where_the_chain_of_reapers_was_broken_marks_tell(scene: Scene, tmp_path
 
 def test_a_mark_is_not_found_in_a_stranger() -> None:
     """Neither in a process that is gone."""
-    assert not proc.reads_as_marked(os.getpid(), b"ANNUL_MARK=of-nobody.1", b"/no/board")
+    assert proc.marks(os.getpid()) == set()
     gone = os.fork()
     if gone == 0:
         os._exit(0)
     os.waitpid(gone, 0)
-    assert not proc.reads_as_marked(gone, b"", b"")
+    assert proc.marks(gone) == set()
     assert proc.stat(gone) is None
     assert proc.children(gone) == []
     assert send(gone, signal.SIGKILL) is False
