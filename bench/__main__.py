@@ -1,171 +1,127 @@
-"""`make bench`: run the daemon, measure, print a table, write bench/results/DATE.json."""
+"""`make bench`: run daemons, measure, print a table, write bench/results/DATE.json.
+
+Every figure stands beside a floor (or another of ours) from the same run; the ratio is what can be compared between
+machines. BENCH_N: trials of the quick figures.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from annul_client import Client, State
-from bench import floors
+from bench import abort_cost, figures, floors
 
 HERE = Path(__file__).parent
-N = int(os.environ.get("BENCH_N", "100"))
+N = int(os.environ.get("BENCH_N", "300"))
+MANY = 20_000  # jobs in the queue, submits in front of a cancel
+AT_ONCE = 1000  # cancels
+
+Row = dict[str, Any]
 
 
 def quantile(sorted_values: list[float], q: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(q * len(sorted_values)))]
 
 
-@contextmanager
-def daemon(folder: Path, *options: str) -> Iterator[Client]:
-    """A daemon of its own, with the jobs of bench.jobs."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.bind(str(folder / "notify"))
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "annul",
-                "--state-dir",
-                folder / "state",
-                "--runtime-dir",
-                folder / "run",
-                "--jobs",
-                "bench.jobs",
-                "--no-warm",
-                "--log-level",
-                "WARNING",
-                *options,
-            ],
-            env={**os.environ, "PYTHONPATH": str(HERE.parent), "NOTIFY_SOCKET": str(folder / "notify")},
-        )
-        ready.recv(64)
-    try:
-        with Client(f"ipc://{folder}/run/annul.sock") as client:
-            yield client
-    finally:
-        process.terminate()
-        process.wait()
+def row(figure: str, ours: list[float], floor_name: str, floor: list[float]) -> Row:
+    """A figure beside its floor; both ratios are to the floor's median."""
+    least = quantile(floor, 0.5)
+    return {
+        "figure": figure,
+        "p50_ms": quantile(ours, 0.5) * 1e3,
+        "p99_ms": quantile(ours, 0.99) * 1e3,
+        "floor": floor_name,
+        "floor_p50_ms": least * 1e3,
+        "ratio_p50": quantile(ours, 0.5) / least,
+        "ratio_p99": quantile(ours, 0.99) / least,
+    }
 
 
-def starts(client: Client) -> list[float]:
-    """submit -> first line of the job, the daemon idle."""
-    client.wait(client.submit("bench-first-line").id)  # its zygote runs from here on
-
-    def once() -> float:
-        start = time.monotonic_ns()
-        job = client.wait(client.submit("bench-first-line").id)
-        return (int(job.result) - start) / 1e9
-
-    return floors.repeat(N, once)
-
-
-def round_trips(client: Client) -> list[float]:
-    def once() -> float:
-        start = time.perf_counter()
-        client.ping()
-        return time.perf_counter() - start
-
-    return floors.repeat(N, once)
-
-
-def cancels(client: Client, type_: str) -> tuple[list[float], list[float]]:
-    """(cancel -> `cancelled` seen by the client, cancel accepted -> last process gone)."""
-    seen, gone = [], []
-    for _ in range(N if type_ == "bench-sleep" else N // 4):
-        job = client.submit(type_)
-        while client.get(job.id).progress.stage != "sleeping":
-            pass
-        start = time.perf_counter()
-        client.cancel(job.id)
-        job = client.wait(job.id)
-        seen.append(time.perf_counter() - start)
-        assert job.state is State.CANCELLED
-        assert job.cancel is not None
-        assert job.cancel.gone_s is not None
-        gone.append(job.cancel.gone_s)
-    return sorted(seen), sorted(gone)
+def of_tree(tree: str) -> list[Row]:
+    """The figures that depend on how process trees are found, right after their floors."""
+    terminated = floors.repeat(N // 2, floors.sigterm_to_reap)
+    killed = floors.repeat(N, floors.sigkill_to_reap)
+    fork_exec = floors.repeat(N, floors.fork_exec)
+    python = floors.repeat(N // 4, floors.python_start)
+    with tempfile.TemporaryDirectory(prefix="annul-b-") as folder:
+        commits = floors.full_commits(N, Path(folder))
+    with figures.daemon("--tree", tree) as daemon:
+        client = daemon.client
+        trips = figures.round_trips(client, N)
+        first = figures.starts(client, N)
+        seen, gone = figures.cancels(client, "bench-sleep", N)
+        _, stubborn = figures.cancels(client, "bench-stubborn", N)
+        per_second = figures.throughput(client, N)
+    together = [quantile(trips, 0.5) + quantile(commits, 0.5) + quantile(fork_exec, 0.5)]
+    late = [one - figures.GRACE_S for one in stubborn]
+    accepted, at_once = figures.cancels_at_once(tree, AT_ONCE)
+    rows = [
+        row("submit -> first line", first, "round trip + commit + fork+exec", together),
+        row("submit -> first line", first, "start of a bare python", python),
+        row("cancel -> tree gone", gone, "pidfd SIGTERM to reap, python", terminated),
+        row("cancel -> `cancelled` seen", seen, "pidfd SIGTERM to reap, python", terminated),
+        row("stubborn: gone after its grace", late, "pidfd SIGKILL to reap, sleep", killed),
+        row(f"{AT_ONCE} cancels: last accepted", [accepted], "as many round trips", [AT_ONCE * quantile(trips, 0.5)]),
+        row(f"{AT_ONCE} cancels: gone, less grace", at_once, "as many SIGTERM to reap",
+            [AT_ONCE * quantile(terminated, 0.5)]),
+        {"figure": "empty jobs", "per_second": per_second},
+    ]  # fmt: skip
+    return [{**one, "tree": tree} for one in rows]
 
 
-def throughput(client: Client) -> float:
-    """Empty jobs a second, each in its own process."""
-    start = time.perf_counter()
-    jobs = [client.submit("bench-first-line") for _ in range(N * 3)]
-    for job in jobs:
-        client.wait(job.id)
-    return len(jobs) / (time.perf_counter() - start)
+def of_queue() -> list[Row]:
+    """Whether a cancel waits behind what has nothing to do with it."""
+    few, many = figures.cancels_of_queued(10, N), figures.cancels_of_queued(MANY, N)
+    took, before = figures.cancel_behind_submits(MANY)
+    print(f"(cancel behind {MANY} submits: {before} of them were answered before it)")
+    with figures.daemon("--tree", "session") as daemon:
+        trips = figures.round_trips(daemon.client, N)
+    return [
+        row(f"cancel of one of {MANY} queued", many, "of one of 10", few),
+        row(f"cancel behind {MANY} submits", [took], "a round trip", trips),
+    ]
+
+
+def of_flag() -> list[Row]:
+    costs = abort_cost.measure()
+    floor = costs["threading.Event.is_set()"] / 1e9
+    return [row("ctx.signal.aborted", [costs["job signal .aborted"] / 1e9], "threading.Event.is_set()", [floor])]
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="annul-b-"))
-    rows: list[dict[str, object]] = []
+    rows = of_flag() + of_queue()
+    for tree in ("session", "cgroup"):
+        with figures.daemon("--tree", "auto" if tree == "cgroup" else tree) as daemon:
+            usable = daemon.client.ping().tree == tree
+        if usable:
+            rows += of_tree(tree)
+        else:
+            print(f"(no writable cgroup v2 directory: {tree} left out)")
+    show(rows)
+    write(rows)
 
-    def row(figure: str, ours: list[float], floor_name: str, floor: list[float]) -> None:
-        rows.append({
-            "figure": figure,
-            "p50_ms": quantile(ours, 0.5) * 1e3,
-            "p99_ms": quantile(ours, 0.99) * 1e3,
-            "floor": floor_name,
-            "floor_p50_ms": quantile(floor, 0.5) * 1e3,
-            "ratio_p50": quantile(ours, 0.5) / quantile(floor, 0.5),
-        })  # fmt: skip
 
-    try:
-        fork_exec = floors.repeat(N, floors.fork_exec)
-        python = floors.repeat(N // 4, floors.python_start)
-        killed = floors.repeat(N, floors.sigkill_to_reap)
-        terminated = floors.repeat(N // 4, floors.sigterm_to_reap)
-        commits = floors.full_commits(N, folder)
-        for tree in ("session", "cgroup"):
-            where = folder / tree
-            where.mkdir()
-            with daemon(where, "--tree", "auto" if tree == "cgroup" else tree) as client:
-                if client.ping().tree != tree:
-                    print(f"(no writable cgroup v2 directory: {tree} left out)")
-                    continue
-                trips = round_trips(client)
-                first = starts(client)
-                seen, gone = cancels(client, "bench-sleep")
-                _, stubborn = cancels(client, "bench-stubborn")
-                together = [quantile(trips, 0.5) + quantile(commits, 0.5) + quantile(fork_exec, 0.5)]
-                row(f"submit -> first line ({tree})", first, "fork+exec /bin/true", fork_exec)
-                row(f"submit -> first line ({tree})", first, "round trip + commit + fork+exec", together)
-                row(f"submit -> first line ({tree})", first, "start of a bare python", python)
-                row(f"cancel -> `cancelled` seen ({tree})", seen, "pidfd SIGKILL to reap, sleep", killed)
-                row(f"cancel -> `cancelled` seen ({tree})", seen, "pidfd SIGTERM to reap, python", terminated)
-                row(f"cancel -> tree gone ({tree})", gone, "pidfd SIGTERM to reap, python", terminated)
-                row(
-                    f"stubborn, after its grace ({tree})",
-                    [s - 0.1 for s in stubborn],
-                    "pidfd SIGKILL to reap, sleep",
-                    killed,
-                )
-                rows.append({"figure": f"empty jobs ({tree})", "per_second": throughput(client)})
-    finally:
-        shutil.rmtree(folder)
-
-    print(f"\n{'figure':<34} {'p50':>8} {'p99':>8}   {'floor':<32} {'p50':>8} {'ratio':>6}")
+def show(rows: list[Row]) -> None:
+    print(f"\n{'figure':<42} {'p50':>9} {'p99':>9}   {'floor':<32} {'p50':>9} {'ratio':>7} {'of p99':>7}")
     for one in rows:
+        name = one["figure"] + (f" ({one['tree']})" if "tree" in one else "")
         if "per_second" in one:
-            print(f"{one['figure']:<34} {one['per_second']:8.0f}/s")
+            print(f"{name:<42} {one['per_second']:9.0f}/s")
         else:
             print(
-                f"{one['figure']:<34} {one['p50_ms']:8.2f} {one['p99_ms']:8.2f}   "
-                f"{one['floor']:<32} {one['floor_p50_ms']:8.2f} {one['ratio_p50']:6.1f}"
+                f"{name:<42} {one['p50_ms']:9.3g} {one['p99_ms']:9.3g}   {one['floor']:<32} "
+                f"{one['floor_p50_ms']:9.3g} {one['ratio_p50']:7.1f} {one['ratio_p99']:7.1f}"
             )
-    print("(milliseconds)")
+    print("(milliseconds; both ratios to the floor's p50)")
+
+
+def write(rows: list[Row]) -> None:
     now = datetime.now(UTC)
     about = {
         "at": now.isoformat(timespec="seconds"),
