@@ -141,7 +141,8 @@ def test_an_older_store_is_brought_up_to_date(path: Path) -> None:
         old.execute(
             "INSERT INTO job (seq, id, type, user, digest, title, labels, priority, params, submitted_by, state,"
             " attempt, events, created_at, progress, files, published)"
-            " VALUES (1, 'j1', 't', 'ann', x'00ff', '', '{}', 0, '{}', 'cli', 'queued', 0, 0, 1700000000.5, '{}', '[]', 1)"
+            " VALUES (1, 'j1', 't', 'ann', x'00ff', '', '{}', 0, '{}', 'cli', 'queued', 0, 0, 1700000000.5, '{}',"
+            " '[]', 1)"
         )
     old.close()
     made = Store(path)
