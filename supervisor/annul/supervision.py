@@ -80,13 +80,7 @@ class Supervision:
 
     def tree(self, name: str, board: Path, *, make: bool) -> Tree:
         """The tree of an attempt. `make`: it is new; else it was begun under a daemon that is gone."""
-        if self.cgroup is not None:
-            path = self.cgroup / name
-            if make:
-                return CgroupTree.create(path)
-            if path.exists():
-                return CgroupTree(path)
-        return SessionTree(
+        session = SessionTree(
             mark=f"ANNUL_MARK={name}".encode(),
             board=board,
             reapers=self._reapers,
@@ -94,13 +88,20 @@ class Supervision:
             rivals=self._patient,
             chain_intact=make,
         )
+        if self.cgroup is None or not (make or (self.cgroup / name).exists()):
+            return session
+        return CgroupTree.create(self.cgroup / name, session)
 
     def _reapers(self) -> list[Reaper]:
         # The daemon itself is one too: what zygotes leave behind when they die comes to it.
         return [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
 
     def _leaders(self) -> list[int]:
-        return [*self.registry.leaders(), *self.launcher.pids()]
+        found = [*self.registry.leaders(), *self.launcher.pids()]
+        for active in self.registry.active.values():
+            if isinstance(active.tree, CgroupTree):
+                found += active.tree.members()  # it can be seen whose they are
+        return found
 
     def _patient(self) -> list[SessionTree]:
         """Trees that have lost their leader, and whose survivors still have their grace."""

@@ -215,6 +215,19 @@ def other_user(tree: Tree) -> None:
     forked(act)
 
 
+def other_cgroup(tree: Tree) -> None:
+    """A daemon that leaves the job's cgroup for the one that annul was started in, where it has one and may."""
+
+    def leave() -> None:
+        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::")
+        mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+        if "/annul-" in own:
+            mount = next(Path(where) for _, where, kind, *_ in mounts if kind == "cgroup2")
+            (mount / own[1:]).parent.parent.joinpath("cgroup.procs").write_text("0")
+
+    daemonized(lambda: (leave(), tree.live("orphan")))
+
+
 # How many members each has.
 SHAPES: dict[Callable[[Tree], None], int] = {
     child: 1,
@@ -234,6 +247,7 @@ SHAPES: dict[Callable[[Tree], None], int] = {
     bomb: 200,
     comet: 0,
     other_user: 1,
+    other_cgroup: 1,
 }
 
 
