@@ -34,7 +34,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[DaemonProcess]:
         pytest.skip("there is no writable cgroup v2 directory for this process")
     with tempfile.TemporaryDirectory(prefix=PREFIX) as base:
         jobs = ("--jobs", "children.trees", "--jobs", "children.jobs")
-        made = DaemonProcess(Path(base), *jobs, "--tree", request.param, "--max-running", "4")
+        made = DaemonProcess(Path(base), *jobs, "--no-warm", "--tree", request.param, "--max-running", "4")
         made.start()
         yield made
         made.stop()
@@ -230,6 +230,17 @@ def stop(job: Job) -> None:
     assert job.pid is not None
     os.kill(job.pid, signal.SIGSTOP)
     wait_until(lambda: ") T " in Path(f"/proc/{job.pid}/stat").read_text(), "the leader to stop")
+
+
+def test_what_a_zygote_runs_to_import_a_library_is_left_alone(client: Client) -> None:
+    """It is nobody's leftover, though it is a child of a zygote, and no leader; and nobody waits for it."""
+    spawned = client.submit("spawned", {})
+    wait_until(lambda: processes_with("sleep\0002.75"), "the program to run")
+    job = client.wait(client.submit("quick", {}).id, 20)
+    assert processes_with("sleep\0002.75")
+    assert (job.state, job.swept) == (State.COMPLETED, 0)
+    assert client.wait(spawned.id, 20).state is State.COMPLETED
+    assert client.result(spawned.id).result == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

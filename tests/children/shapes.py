@@ -201,6 +201,8 @@ def comet(tree: Tree) -> None:
                 os._exit(0)
 
     forked(fly)
+    while not Path(tree.folder, "trail").exists():
+        time.sleep(0.001)
 
 
 def other_user(tree: Tree) -> None:

@@ -18,12 +18,24 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     then: str
 
 
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
 @job("tree", on_shutdown="cancel")
 def tree(ctx: JobContext, params: Shape) -> None:
     """Be the leader of a tree of that shape."""
     shapes.grow(params.shape, params.folder, params.manner)
     if params.then == "wait":
         time.sleep(3600)
+
+
+@job("spawned", on_shutdown="cancel", preload=("children.spawning",))
+def spawned(ctx: JobContext, params: Nothing) -> int:
+    """Tell how the program ended that its zygote ran."""
+    from children.spawning import STATUS
+
+    return STATUS
 
 
 @job("somebody-else", on_shutdown="cancel")
