@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-import signal
 import threading
 import time
 import weakref
+from signal import SIGUSR1, raise_signal
+from signal import signal as handle_signal
 from typing import Any
 
 import pytest
@@ -475,13 +476,13 @@ def test_a_signal_handler_may_do_everything_wherever_it_interrupts() -> None:
         controller.abort("in the handler")
         assert others == [either]
 
-    before = signal.signal(signal.SIGUSR1, handle)
+    before = handle_signal(SIGUSR1, handle)
     try:
         with _marking:
-            signal.raise_signal(signal.SIGUSR1)
+            raise_signal(SIGUSR1)
             assert calls == [controller.signal]
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        handle_signal(SIGUSR1, before)
     assert timed.wait(TIMEOUT_S)
 
 
