@@ -109,7 +109,10 @@ class Supervision:
         return [
             active.tree
             for active in self.registry.active.values()
-            if active.ended and isinstance(active.tree, SessionTree) and active.ladder and now < active.ladder.deadline
+            if isinstance(active.tree, SessionTree)
+            and active.ladder
+            and now < active.ladder.deadline
+            and (active.ended or not _lives(active.pid))  # Race: it may have ended in this very turn
         ]
 
     # --- news of attempts ---------------------------------------------------------------------------------------
@@ -213,3 +216,7 @@ class Supervision:
             ending.look(self, active)
         if not active.over:
             stopping.climb(self, active)
+
+
+def _lives(pid: int | None) -> bool:
+    return pid is None or ((one := proc.stat(pid)) is not None and one.alive)

@@ -201,6 +201,31 @@ def test_survivors_keep_their_grace_whoever_ends_meanwhile(client: Client, tmp_p
     assert mark.read_text() == "cleaned up\n"
 
 
+def test_survivors_keep_their_grace_where_two_leaders_end_at_once(
+    daemon: DaemonProcess, client: Client, folder: Path
+) -> None:
+    """Of a leader that has ended, which the daemon is not aware of yet, they are not what another one left behind."""
+    other = client.submit("exec", {"argv": ["sh", "-c", f"until [ -e '{folder}/go' ]; do sleep 0.01; done"]})
+    job = client.submit("lingering", {"folder": str(folder)})
+    wait_until((folder / "ready").exists, "the child")
+    client.cancel(job.id)
+    wait_until((folder / "cleaning up").exists, "the leader to clean up")
+    leaders = [client.get(one.id).pid for one in (other, job)]
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        (folder / "go").touch()
+        wait_until(lambda: not any(pid and alive(pid) for pid in leaders), "both leaders to end")
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    other = client.wait(other.id, 20)
+    assert (other.state, other.swept) == (State.COMPLETED, 0)
+    job = client.wait(job.id, 20)
+    assert (folder / "cleaned up").exists()
+    assert job.cancel is not None
+    assert job.cancel.stage is Stage.SIGTERM
+
+
 def test_a_stopped_leader_is_made_to_go_on_and_cleans_up(client: Client, tmp_path: Path) -> None:
     """SIGCONT comes with SIGTERM: what is stopped gets its grace like any other."""
     job = started(client, "tidy", "working", {"mark": str(tmp_path / "mark")})

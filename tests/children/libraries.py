@@ -153,8 +153,8 @@ def noting(params: Inside, text: str) -> None:
 @job("inside", grace_s=30, on_shutdown="cancel")
 def inside(ctx: JobContext, params: Inside) -> None:
     """Wait in that way."""
-    ctx.progress(None, "ready")
     try:
+        ctx.progress(None, "ready")
         WAYS[params.how]()
     finally:
         noting(params, "cleaned up")
@@ -168,8 +168,8 @@ def extract(ctx: JobContext, params: Inside) -> None:
     """Extract a PDF's text with pypdf, again and again."""
     from pypdf import PdfReader
 
-    ctx.progress(None, "ready")
     try:
+        ctx.progress(None, "ready")
         while not ctx.signal.aborted:
             for page in PdfReader(params.path).pages:
                 page.extract_text()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -28,6 +31,34 @@ def tree(ctx: JobContext, params: Shape) -> None:
     shapes.grow(params.shape, params.folder, params.manner)
     if params.then == "wait":
         time.sleep(3600)
+
+
+class Folder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    folder: str
+
+
+@job("lingering", grace_s=60, on_shutdown="cancel")
+def lingering(ctx: JobContext, params: Folder) -> None:
+    """Clean up until there is the file "go", and leave a child behind that does so for longer."""
+    folder = Path(params.folder)
+
+    def child() -> None:
+        told = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: told.set())
+        (folder / "ready").touch()
+        while not told.is_set():
+            time.sleep(0.01)
+        for _ in range(50):
+            time.sleep(0.01)
+        (folder / "cleaned up").touch()
+
+    shapes.forked(child)
+    try:
+        time.sleep(3600)
+    finally:
+        (folder / "cleaning up").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.001)
 
 
 @job("spawned", on_shutdown="cancel", preload=("children.spawning",))
