@@ -130,6 +130,7 @@ class Job(Model, frozen=True, kw_only=True):
     files: list[str] = []  # absolute paths of the published outputs
     error: ErrorInfo | None = None
     cancel: CancelRecord | None = None
+    swept: int = 0  # processes other than its leader that had to be killed, also where the job ended by itself
 
 
 class Event(Model, frozen=True, kw_only=True):

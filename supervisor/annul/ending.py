@@ -113,6 +113,7 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         published=not (ended and conclusion.publish and ended.files),
         error=_error(active, conclusion, ended),
         cancel=stopping.cancel_record(sup, active, ended, gone=True, late_result=conclusion.late_result),
+        swept=len(active.swept),
     )
     if conclusion.state is State.QUEUED:
         record = record.with_(started_at=None, finished_at=None)
@@ -122,10 +123,11 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
     # Now, not after the commit: on a full disk the commit may be waiting for just this room.
     sweep(sup, active.attempt_dir, keep_staging=conclusion.publish)
     _log.info(
-        "job %s %s%s",
+        "job %s %s%s%s",
         active.name,
         record.state,
         f" ({record.error.code})" if record.error else "",
+        f", swept {record.swept}" if record.swept else "",
         extra={"action": str(record.state), "job_id": record.id},
     )
 

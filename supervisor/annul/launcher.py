@@ -259,8 +259,8 @@ class Launcher:
     # --- for the tree -------------------------------------------------------------------------------------------
 
     def reapers(self) -> list[Reaper]:
-        """Where orphans of jobs turn up."""
-        return [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values()]
+        """Where orphans of jobs turn up. Not in a zygote that still imports: what it runs for that is its own."""
+        return [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values() if z.ready]
 
     def pids(self) -> set[int]:
         """The zygotes themselves, and the leaders that they have not reaped yet."""

@@ -64,6 +64,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
         started_at=sup.clock.wall(),
         progress=Progress(),
         cancel=None,
+        swept=0,
     )
     try:
         active = _prepare(sup, begun, known)

@@ -82,13 +82,10 @@ class Supervision:
 
     def tree(self, name: str, board: Path, *, make: bool) -> Tree:
         """The tree of an attempt. `make`: it is new; else it was begun under a daemon that is gone."""
-        if self.cgroup is not None:
-            path = self.cgroup / name
-            if make:
-                return CgroupTree.create(path)
-            if path.exists():
-                return CgroupTree(path)
-        return SessionTree(mark=f"ANNUL_MARK={name}".encode(), board=board, census=self.census, chain_intact=make)
+        session = SessionTree(mark=f"ANNUL_MARK={name}".encode(), board=board, census=self.census, chain_intact=make)
+        if self.cgroup is None or not (make or (self.cgroup / name).exists()):
+            return session
+        return CgroupTree.create(self.cgroup / name, session)
 
     def census(self) -> Census:
         """Who is there. One serves a whole turn, unless the end of a leader is noted meanwhile."""
@@ -96,7 +93,7 @@ class Supervision:
             # The daemon is a reaper too: what zygotes leave behind when they die comes to it.
             reapers = [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
             leaders = [*self.registry.leaders(), *self.launcher.pids()]
-            self._census = Census(reapers, leaders, self._patient())
+            self._census = Census(reapers, leaders, self._patient)
         return self._census
 
     def forget_census(self) -> None:
@@ -110,11 +107,14 @@ class Supervision:
     def _patient(self) -> list[SessionTree]:
         """Trees that have lost their leader, and whose survivors still have their grace."""
         now = self.clock.monotonic()
-        return [
-            active.tree
+        trees = (
+            active.tree.outside if isinstance(active.tree, CgroupTree) else active.tree
             for active in self.registry.active.values()
-            if active.ended and isinstance(active.tree, SessionTree) and active.ladder and now < active.ladder.deadline
-        ]
+            if active.ladder is not None
+            and now < active.ladder.deadline
+            and (active.ended or not _lives(active.pid))  # Race: it may have ended in this very turn
+        )
+        return [tree for tree in trees if isinstance(tree, SessionTree)]
 
     # --- news of attempts ---------------------------------------------------------------------------------------
 
@@ -220,3 +220,7 @@ class Supervision:
             ending.look(self, active)
         if not active.over:
             stopping.climb(self, active)
+
+
+def _lives(pid: int | None) -> bool:
+    return pid is None or ((one := proc.stat(pid)) is not None and one.alive)

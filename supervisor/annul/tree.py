@@ -3,7 +3,8 @@
 Two ways, one face:
 
 `CgroupTree`, where a cgroup v2 directory is writable: the job moves itself into a cgroup of its own before any code of
-the user's runs, nothing ever leaves it, and `cgroup.kill` ends it in the kernel.
+the user's runs, and `cgroup.kill` ends it in the kernel. Whoever may write to another cgroup can leave (container
+runtimes and `systemd-run --scope` do): those are looked for as in a `SessionTree`.
 
 `SessionTree`, anywhere: every leader is a child subreaper, so while it lives all its descendants, double-forked and
 `setsid`ed too, stay below it; and so are the zygotes and the daemon, so what outlives its leader becomes a *direct
@@ -102,13 +103,16 @@ class Census:
     behind, and nobody can join a tree from outside. So it serves many trees, and none whose leader ended later.
     """
 
-    def __init__(self, reapers: list[Reaper], leaders: Iterable[int], rivals: Iterable[SessionTree] = ()) -> None:
-        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: trees
-        whose leaders have ended too, and whose survivors still have their grace.
+    def __init__(
+        self, reapers: list[Reaper], leaders: Iterable[int], rivals: Callable[[], list[SessionTree]] = list
+    ) -> None:
+        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: finds the
+        trees whose leaders have ended too, and whose survivors still have their grace.
         """
         self.reapers = reapers
         self.leaders = frozenset(leaders)
-        self.rivals = list(rivals)
+        self.rivals: list[SessionTree] = []
+        self._find_rivals = rivals
         self._marks: dict[int, frozenset[bytes]] = {}
 
     @cached_property
@@ -134,6 +138,8 @@ class Census:
         if whole:
             # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
             whole = all(pid in listed for reaper in self.reapers for pid in _children(reaper.pid))
+        # Race: after the listing, so that it has all whose orphans may be in there.
+        self.rivals = self._find_rivals() if found else []
         return found, whole
 
     @cached_property
@@ -219,11 +225,11 @@ class SessionTree:
         under way.
         """
         census = self._census()
+        orphans, sure = census.orphans
         rivals = [rival for rival in census.rivals if rival is not self]
         found: list[int] = []
         ended_groups: set[int] = set()
         zombies = 0
-        orphans, sure = census.orphans
         for one, settled in orphans:
             if self.owns(one, census) or (settled and not rivals):
                 self._remember(one)
@@ -275,24 +281,22 @@ class CgroupTree:
 
     name = "cgroup"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outside: SessionTree | None = None) -> None:
+        """`outside`: finds those who have left it; None for one that nobody can be known of but by the cgroup."""
         self.path = path
+        self.outside = outside
 
     @classmethod
-    def create(cls, path: Path) -> CgroupTree:
+    def create(cls, path: Path, outside: SessionTree | None = None) -> CgroupTree:
         path.mkdir(exist_ok=True)
-        return cls(path)
+        return cls(path, outside)
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
-        # `populated` in cgroup.events lags behind; the list itself is what counts, and as it is: zombies are not in it,
-        # and of a chain that forks and ends, every link may be dead by the time it is asked for.
-        found = self._processes()
-        if leader is not None and leader_alive and leader not in found:
-            found.append(leader)  # it has not moved itself in yet; no code of the user's has run
-        return Look(found)
+        outside = self.outside.look(leader, leader_alive=leader_alive) if self.outside else Look([])
+        return self._with(outside, leader, leader_alive=leader_alive)
 
     def kill(self, leader: int | None, *, leader_alive: bool) -> Look:
-        found = self.look(leader, leader_alive=leader_alive)
+        found = self._with(Look([]), leader, leader_alive=leader_alive)
         if found.pids:
             try:
                 _write(self.path / "cgroup.kill", b"1")
@@ -301,7 +305,16 @@ class CgroupTree:
             # One by one too: cgroup.kill does not end a process whose main thread has ended before the others.
             for pid in found.pids:
                 send(pid, signal.SIGKILL)
-        return found
+        outside = self.outside.kill(leader, leader_alive=leader_alive) if self.outside else Look([])
+        return Look(list({*found.pids, *outside.pids}), outside.sure)
+
+    def _with(self, outside: Look, leader: int | None, *, leader_alive: bool) -> Look:
+        # `populated` in cgroup.events lags behind; the list itself is what counts, and as it is: zombies are not in it,
+        # and of a chain that forks and ends, every link may be dead by the time it is asked for.
+        found = {*self.members(), *outside.pids}
+        if leader is not None and leader_alive:
+            found.add(leader)  # also where it has not moved itself in yet; no code of the user's has run
+        return Look(list(found), outside.sure)
 
     def remove(self) -> None:
         """Remove the directory, and those that the job made below it. A busy one is left for the next start."""
@@ -315,7 +328,8 @@ class CgroupTree:
         """This and those that the job made below it, the deepest first. One that vanishes meanwhile is left out."""
         return [Path(folder) for folder, _, _ in os.walk(self.path, topdown=False)]
 
-    def _processes(self) -> list[int]:
+    def members(self) -> list[int]:
+        """Pids of those in it, and in those below it."""
         found: list[int] = []
         for path in self._folders():
             try:

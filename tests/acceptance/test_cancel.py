@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import random
 import threading
 import time
@@ -122,92 +121,6 @@ def test_grace_zero_kills_at_once(client: Client, tmp_path: Path) -> None:
     job = client.wait(job.id, 20)
     assert job.cancel is not None
     assert (job.cancel.stage, job.cancel.sigterm_s) == (Stage.SIGKILL, None)
-
-
-def test_double_forked_grandchild_leaves_nothing(client: Client, tmp_path: Path) -> None:
-    """A grandchild after double fork, setsid and an emptied environment, which ignores SIGTERM, is gone."""
-    mark = tmp_path / "beat"
-    job = started(client, "escaper", "escaped", {"mark": str(mark)})
-    wait_until(lambda: mark.exists() and mark.stat().st_size > 3, "the grandchild to beat")
-    client.cancel(job.id, grace_s=0.2)
-    job = client.wait(job.id, 20)
-    assert job.state is State.CANCELLED
-    assert job.cancel is not None
-    assert job.cancel.swept >= 1
-    assert not processes_with(str(mark))
-
-
-def test_exec_tree_leaves_nothing(client: Client, tmp_path: Path) -> None:
-    """Of a command that starts daemons of its own, ignoring SIGTERM, nothing is left."""
-    mark = tmp_path / "beat"
-    loop = f"trap '' TERM; while :; do echo . >> {mark}; sleep 0.01; done"
-    script = f'(setsid sh -c \'(sh -c "{loop}" &)\' &); (nohup sh -c "{loop}" &); {loop}'
-    job = client.submit("exec", {"argv": ["sh", "-c", script]})
-    wait_until(lambda: len(processes_with(str(mark))) >= 3, "three processes")
-    client.cancel(job.id, grace_s=0.2)
-    job = client.wait(job.id, 20)
-    assert job.state is State.CANCELLED
-    assert not processes_with(str(mark))
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of SYS_exit is another one here")
-def test_process_whose_main_thread_has_ended_is_alive(client: Client, tmp_path: Path) -> None:
-    """A process that shows as a zombie while other threads of it run is ended, too, before `cancelled` shows."""
-    mark = tmp_path / "beat"
-    job = started(client, "headless", "headless", {"mark": str(mark)})
-    wait_until(lambda: mark.exists() and mark.stat().st_size > 3, "the thread to beat")
-    client.cancel(job.id)
-    assert client.wait(job.id, 20).state is State.CANCELLED
-    size = mark.stat().st_size
-    wait_until(lambda: not Path(f"/proc/{job.pid}").exists(), "the process to be reaped")
-    assert mark.stat().st_size == size
-
-
-def test_chain_that_forks_and_ends_is_caught(client: Client, tmp_path: Path) -> None:
-    """Of processes that each fork the next and end, none is left when `cancelled` shows."""
-    mark = tmp_path / "trail"
-    job = started(client, "comet", "flying", {"mark": str(mark)})
-    wait_until(lambda: mark.exists() and mark.stat().st_size > 3, "it to fly")
-    client.cancel(job.id)
-    assert client.wait(job.id, 20).state is State.CANCELLED
-    size = mark.stat().st_size
-    with pytest.raises(AssertionError):
-        wait_until(lambda: mark.stat().st_size > size, "it to fly on", 0.3)
-
-
-def test_fork_bomb_is_ended_and_holds_up_nobody(client: Client, tmp_path: Path) -> None:
-    """Of 100 processes that keep forking and ending nothing is left, and others are answered meanwhile."""
-    mark = tmp_path / "beat"
-    one = f"trap '' TERM; while :; do (echo . >> {mark}); done"
-    script = f"for i in $(seq 100); do setsid sh -c '{one}' & done; wait".replace("'' TERM", '"" TERM')
-    job = client.submit("exec", {"argv": ["sh", "-c", script]})
-    wait_until(lambda: len(processes_with(str(mark))) > 50, "the bomb to be there")
-    client.cancel(job.id, grace_s=0.1)
-    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
-    assert client.wait(job.id, 20).state is State.CANCELLED
-    assert not processes_with(str(mark))
-
-
-def test_survivors_keep_their_grace_whoever_ends_meanwhile(client: Client, tmp_path: Path) -> None:
-    """A child that cleans up after its leader is not killed because another job ends."""
-    mark = tmp_path / "mark"
-    job = started(client, "patient", "working", {"mark": str(mark)})
-    wait_until(Path(f"{mark}.ready").exists, "the child")
-    client.cancel(job.id)
-    wait_until(lambda: job.pid is not None and not alive(job.pid), "the leader to end")
-    for _ in range(5):
-        assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
-    assert client.wait(job.id, 20).state is State.CANCELLED
-    assert mark.read_text() == "cleaned up\n"
-
-
-def test_leftovers_of_a_completed_job_are_swept(client: Client, tmp_path: Path) -> None:
-    """A job that completes and leaves a process behind is `completed` only when that is gone too."""
-    job = client.wait(client.submit("leaver", {"mark": str(tmp_path / "beat")}).id, 20)
-    size = (tmp_path / "beat").stat().st_size
-    assert job.state is State.COMPLETED
-    assert not processes_with(f"ANNUL_MARK={job.id}.")
-    assert (tmp_path / "beat").stat().st_size == size
 
 
 def test_swallowed_cancel_is_delivered_again(client: Client, tmp_path: Path) -> None:

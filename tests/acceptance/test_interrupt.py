@@ -7,22 +7,26 @@ interrupted, and one that was not shows as ``sigkill``.
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from annul_client import Client, Job, Stage, State
-from harness import DaemonProcess, processes_with, wait_until
+from children.libraries import WAYS
+from harness import TESTS, DaemonProcess, processes_with, wait_until
+from openai_server import Behaviour, OpenAIServer, hang, stall, trickle
 
 CLEAN_UP = ["generator", "except", "finally", "stack"]
 
 
 @pytest.fixture
 def client(make_daemon: Callable[..., DaemonProcess]) -> Client:
-    """A client of a daemon that has the jobs of `children.signals`."""
-    daemon = make_daemon("--jobs", "children.signals")
+    """A client of a daemon that has the jobs of `children.signals` and `children.libraries`."""
+    daemon = make_daemon("--jobs", "children.signals", "--jobs", "children.libraries")
     daemon.start()
     with daemon.client() as found:
         yield found
@@ -33,8 +37,8 @@ def mark(tmp_path: Path) -> Path:
     return tmp_path / "mark"
 
 
-def ready(client: Client, type_: str, mark: Path, how: str = "") -> Job:
-    job = client.submit(type_, {"mark": str(mark), "how": how})
+def ready(client: Client, type_: str, mark: Path, how: str = "", **params: str) -> Job:
+    job = client.submit(type_, {"mark": str(mark), "how": how, **params})
     wait_until(lambda: client.get(job.id).progress.stage == "ready" or client.get(job.id).state.final, f"{type_} {how}")
     job = client.get(job.id)
     assert job.state is State.RUNNING, job.error
@@ -45,13 +49,18 @@ def cancelled(client: Client, type_: str, mark: Path, how: str = "") -> list[str
     """Cancel such a job when it is ready; it must end by the signal. What it wrote to its mark."""
     job = ready(client, type_, mark, how)
     client.cancel(job.id)
+    assert_interrupted(client, job)
+    return mark.read_text().splitlines() if mark.exists() else []
+
+
+def assert_interrupted(client: Client, job: Job) -> None:
+    """It ends as `cancelled`, by the signal, and nothing is left of it."""
     job = client.wait(job.id, 30)
     assert job.state is State.CANCELLED
     assert job.cancel is not None
     assert job.cancel.sigkill_s is None
     assert job.cancel.stage in {Stage.SIGTERM, Stage.FLAG}
     assert not processes_with(f"ANNUL_MARK={job.id}.")
-    return mark.read_text().splitlines() if mark.exists() else []
 
 
 @pytest.mark.parametrize("how", ["", "look"])
@@ -100,6 +109,56 @@ def test_other_peoples_code_is_interrupted(client: Client, mark: Path, how: str,
     assert lines[-1] == "cleaned up"
     assert set(lines[:-1]) <= said
     assert bool(lines[:-1]) is bool(said)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_waits_of_the_standard_library_are_interrupted(client: Client, mark: Path, how: str) -> None:
+    """Also those in C; its children are gone too."""
+    assert cancelled(client, "inside", mark, how) == ["cleaned up"]
+
+
+def test_pypdf_swallows_no_cancel(client: Client, tmp_path: Path) -> None:
+    """100 times, anywhere in the extraction of a real CV."""
+    rng = random.Random(7)
+    mark = tmp_path / "mark"
+    for _ in range(100):
+        job = ready(client, "extract", mark, path=str(TESTS.parent / "examples" / "cv-en.pdf"))
+        end = time.monotonic() + rng.uniform(0, 0.03)
+        while time.monotonic() < end:
+            pass
+        client.cancel(job.id)
+        assert_interrupted(client, job)
+    assert mark.read_text() == "cleaned up\n" * 100
+
+
+@pytest.mark.parametrize(
+    ("type_", "how", "behaviour", "requests"),
+    [
+        ("ask", "whole", hang, 1),
+        ("ask", "stream", hang, 1),
+        ("ask", "stream", stall, 1),
+        ("ask", "stream", trickle, 1),
+        ("ask", "thread", hang, 1),
+        ("ask", "thread-stream", trickle, 1),
+        ("ask-async", "whole", hang, 1),
+        ("ask-async", "stream", hang, 1),
+        ("ask-async", "stream", stall, 1),
+        ("ask-async", "stream", trickle, 1),
+        ("ask-async", "three at once", hang, 3),
+    ],
+)
+def test_an_openai_call_is_broken_off(
+    client: Client, mark: Path, type_: str, how: str, behaviour: Callable[[], Behaviour], requests: int
+) -> None:
+    """The server sees its connections close, and no request comes after that, though this client retries."""
+    with OpenAIServer(behaviour()) as server:
+        job = client.submit(type_, {"mark": str(mark), "how": how, "url": server.base_url})
+        server.wait_request(requests)
+        client.cancel(job.id)
+        server.wait_closed()
+        assert_interrupted(client, job)
+        assert len(server.requests) == requests
+    assert mark.read_text() == "cleaned up\n"
 
 
 def test_an_async_job_hears_of_it_and_hands_it_on(client: Client, mark: Path) -> None:

@@ -173,21 +173,6 @@ def headless(ctx: JobContext, params: Marked) -> None:
     ctypes.CDLL(None).syscall(60, 0)  # SYS_exit on x86-64
 
 
-@job("comet", grace_s=0.1, on_shutdown="cancel")
-def comet(ctx: JobContext, params: Marked) -> None:
-    """Leave a chain behind in which each process forks the next and ends."""
-    if os.fork() == 0:
-        os.setsid()
-        while True:
-            if os.fork():
-                os._exit(0)
-            with Path(params.mark).open("ab") as file:
-                file.write(b".")
-    os.wait()
-    ctx.progress(None, "flying")
-    time.sleep(3600)
-
-
 @job("patient", grace_s=20, on_shutdown="cancel")
 def patient(ctx: JobContext, params: Marked) -> None:
     """End at once when cancelled, and leave a child that takes its time to clean up."""
@@ -204,17 +189,6 @@ def patient(ctx: JobContext, params: Marked) -> None:
         os._exit(0)
     ctx.progress(None, "working")
     time.sleep(3600)
-
-
-@job("leaver", on_shutdown="cancel")
-def leaver(ctx: JobContext, params: Marked) -> str:
-    """Complete, and leave a beating grandchild behind."""
-    if os.fork() == 0:
-        os.setsid()
-        _beat(params.mark)
-    while not Path(params.mark).exists():
-        time.sleep(0.001)
-    return "left one behind"
 
 
 @job("crasher", on_shutdown="cancel")

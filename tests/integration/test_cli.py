@@ -506,6 +506,14 @@ def test_a_cancel_record_is_told_in_words() -> None:
     assert words.cancel_asker(KILLED) == "by ann [2J, “wrong file”, grace 5 s"  # no escape reaches the terminal
 
 
+def test_what_a_job_left_behind_is_told_in_words() -> None:
+    """In the last line, and by `show`; of a job that was stopped it stands in its cancel record."""
+    job = msgspec.structs.replace(ended(State.COMPLETED), swept=1)
+    assert words.ending(job) == "completed; 1 more process swept"
+    assert ("left behind", "1 more process swept") in words.facts(job, ASKED)
+    assert "left behind" not in dict(words.facts(ended(State.CANCELLED, KILLED), ASKED))
+
+
 @pytest.mark.parametrize(
     ("job", "code"),
     [

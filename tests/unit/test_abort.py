@@ -8,11 +8,13 @@ import math
 import threading
 import time
 import weakref
+from signal import SIGUSR1, raise_signal
+from signal import signal as handle_signal
 from typing import Any
 
 import pytest
 
-from annul.abort import AbortController, AbortError, AbortSignal
+from annul.abort import AbortController, AbortError, AbortSignal, _marking
 from harness import TIMEOUT_S, wait_until
 
 
@@ -458,6 +460,30 @@ def test_wait_tells_whether_it_is_aborted() -> None:
     assert controller.signal.wait(0) is False
     assert controller.signal.wait(0.001) is False
     assert not controller.signal._listeners
+
+
+def test_a_signal_handler_may_do_everything_wherever_it_interrupts() -> None:
+    """Also code that holds the lock: it is re-entrant."""
+    controller, timed = AbortController(), AbortSignal.timeout(0)
+    calls = called_by(controller.signal)
+
+    def handle(*_: object) -> None:
+        either = AbortSignal.any([controller.signal, AbortSignal.timeout(3600)])
+        others = called_by(either)
+        controller.signal.add_listener(print)
+        controller.signal.remove_listener(print)
+        assert not either.wait(0)
+        controller.abort("in the handler")
+        assert others == [either]
+
+    before = handle_signal(SIGUSR1, handle)
+    try:
+        with _marking:
+            raise_signal(SIGUSR1)
+            assert calls == [controller.signal]
+    finally:
+        handle_signal(SIGUSR1, before)
+    assert timed.wait(TIMEOUT_S)
 
 
 def test_wait_is_ended_by_an_abort_in_another_thread() -> None:

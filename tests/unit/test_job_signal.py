@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import io
 import math
 import os
+import random
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 
 from annul.abort import AbortController, AbortSignal
 from annul.board import Board, Notice
@@ -24,7 +27,7 @@ from annul.errors import Cancelled
 from annul.runtime import task
 from annul.runtime.signal import JobSignal
 from annul_client.wire import Stage
-from harness import TIMEOUT_S, wait_until
+from harness import TESTS, TIMEOUT_S, wait_until
 
 Make = Callable[..., JobSignal]
 
@@ -261,6 +264,34 @@ def swallowing_unraisable() -> Iterator[list[type[BaseException] | None]]:
         yield lost
     finally:
         sys.unraisablehook = before
+
+
+CV = (TESTS.parent / "examples" / "cv-en.pdf").read_bytes()
+
+
+def test_pypdf_swallows_none(ctx_signal: JobSignal, desk: Desk) -> None:
+    """Raised 400 times, anywhere in an extraction, which has many an `except Exception` of its own."""
+    desk.flag()
+    rng = random.Random(4)
+    raised = returned = 0
+
+    def deliver(signum: int, frame: Any) -> None:
+        nonlocal raised
+        raised += 1
+        ctx_signal._on_sigterm(signal.SIGTERM, frame)
+
+    handler = signal.signal(signal.SIGALRM, deliver)
+    try:
+        for number in range(400):
+            with contextlib.suppress(Cancelled):
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02))
+                while raised == number:
+                    PdfReader(io.BytesIO(CV)).pages[0].extract_text()
+                returned += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert (raised, returned) == (400, 0)
 
 
 # --- shield -------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ FULL = record(
         swept=2,
         late_result=True,
     ),
+    swept=2,
 )
 
 
@@ -129,6 +130,25 @@ def test_a_store_opened_again_is_the_same(path: Path, store: Store) -> None:
     again = Store(path)
     assert plain(again.job("j1")) == plain(record())
     again.close()
+
+
+def test_an_older_store_is_brought_up_to_date(path: Path) -> None:
+    """What it holds is kept, and what it could not hold yet has its default."""
+    with sqlite3.connect(path) as old:
+        old.executescript(
+            f"{migrations()[0]}; PRAGMA user_version = 1; PRAGMA application_id = {int.from_bytes(b'annu')}"
+        )
+        old.execute(
+            "INSERT INTO job (seq, id, type, user, digest, title, labels, priority, params, submitted_by, state,"
+            " attempt, events, created_at, progress, files, published)"
+            " VALUES (1, 'j1', 't', 'ann', x'00ff', '', '{}', 0, '{}', 'cli', 'queued', 0, 0, 1700000000.5, '{}',"
+            " '[]', 1)"
+        )
+    old.close()
+    made = Store(path)
+    assert plain(made.job("j1")) == plain(record())
+    assert made._db.execute("PRAGMA user_version").fetchone()[0] == len(migrations())
+    made.close()
 
 
 def test_a_commit_is_on_disk_when_it_returns(store: Store) -> None:

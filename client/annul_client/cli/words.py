@@ -33,11 +33,16 @@ def ran(job: wire.Job) -> str:
     return f" after {duration((job.finished_at - job.started_at).total_seconds())}"
 
 
+def swept(count: int) -> str:
+    """``2 more processes swept``."""
+    return f"{count} more process{'es' if count > 1 else ''} swept"
+
+
 def ending(job: wire.Job) -> str:
     """How a job ended, in one line."""
     match job.state:
         case wire.State.COMPLETED:
-            return f"completed{ran(job)}"
+            return f"completed{ran(job)}" + (f"; {swept(job.swept)}" if job.swept else "")
         case wire.State.CANCELLED:
             return f"cancelled{ran(job)}: {cancel_steps(job.cancel)}" if job.cancel else "cancelled"
         case wire.State.FAILED if job.error is not None:
@@ -67,7 +72,7 @@ def cancel_steps(record: wire.CancelRecord) -> str:
         case stage:
             said += f"; ended by {'the flag' if stage is wire.Stage.FLAG else stage}"
     if record.swept:
-        said += f"; {record.swept} more process{'es' if record.swept > 1 else ''} swept"
+        said += f"; {swept(record.swept)}"
     if record.late_result:
         said += "; a result came too late and was dropped"
     if record.stuck:
@@ -109,6 +114,8 @@ def facts(job: wire.Job, now: datetime) -> list[tuple[str, str]]:
     if job.cancel is not None:
         pairs += [("stopped", cancel_asker(job.cancel)), ("", cancel_steps(job.cancel))]
         pairs += [("", printable(line)) for line in job.cancel.stuck_at.splitlines()]
+    elif job.swept:
+        pairs.append(("left behind", swept(job.swept)))
     pairs += [("file" if n == 0 else "", path) for n, path in enumerate(job.files)]
     return [(name, value) for name, value in pairs if value]
 

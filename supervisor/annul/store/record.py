@@ -42,6 +42,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     published: bool = True
     error: ErrorInfo | None = None
     cancel: CancelRecord | None = None
+    swept: int = 0
 
     def with_(self, **changes: Any) -> JobRecord:
         return msgspec.structs.replace(self, **changes)
@@ -103,4 +104,5 @@ def view(record: JobRecord, *, outputs: str, pid: int | None = None, result: boo
         files=[f"{outputs}/{record.user}/{name}" for name in record.files],
         error=record.error,
         cancel=record.cancel,
+        swept=record.swept,
     )
