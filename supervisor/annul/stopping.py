@@ -75,7 +75,7 @@ def _stop_now(sup: Supervision, active: Active) -> None:
         return  # it ended in the turn in which it was cancelled
     active.intent_noted = True
     if active.ladder is not None and active.ladder.flag is not None:
-        _write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
+        write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
     climb(sup, active)
 
 
@@ -91,7 +91,7 @@ def climb(sup: Supervision, active: Active) -> None:
 def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
     match step:
         case Step.BEGIN:
-            _write_notice(active, ladder)
+            write_notice(active, ladder)
             active.tree.look(active.pid, leader_alive=active.leader_alive)  # whom it sees now it knows again later
             if ladder.sigterm is not None:
                 _terminate(active, whole_tree=active.known.type.signal_tree)
@@ -112,7 +112,8 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
                 _tell_stuck(sup, active)
 
 
-def _write_notice(active: Active, ladder: Ladder) -> None:
+def write_notice(active: Active, ladder: Ladder) -> None:
+    """Tell the job, and the next daemon: on the board and, for commands, in a file."""
     notice = Notice(ladder.kind, ladder.reason, ladder.by, ladder.grace_s, ladder.asked_at)
     try:
         part = active.run_dir / "cancel.json.part"
