@@ -124,7 +124,10 @@ class SessionTree:
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
             return Look([])
-        self._sessions.add(leader)
+        if leader_alive or not _alive([leader]):
+            self._sessions.add(leader)
+        else:  # its pid is a stranger's by now, who may have a session of that number (C8)
+            self._sessions.discard(leader)
         self._groups = set()
         sure = True
         if leader_alive:
@@ -219,7 +222,8 @@ class SessionTree:
         """Look at every process there is: by descent, session, mark."""
         everyone = proc.everyone()
         ours = {reaper.pid for reaper in self._reapers()} | set(self._leaders()) | {os.getpid()}
-        started = everyone[leader].start_time if leader in everyone else 0
+        own = leader in self._sessions
+        started = everyone[leader].start_time if own and leader in everyone else 0
         found = {pid for pid in roots if pid in everyone}
         # What escapes every mark later was seen below the leader before; and a process that is just ending has no maps
         # and no environment any more, and is no zombie yet.
@@ -227,7 +231,7 @@ class SessionTree:
         for one in everyone.values():
             if one.pid in ours and one.pid not in roots:
                 continue
-            if one.session == leader or (
+            if (own and one.session == leader) or (
                 one.start_time >= started and proc.reads_as_marked(one.pid, self._mark, self._board)
             ):
                 found.add(one.pid)
