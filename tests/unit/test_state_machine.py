@@ -600,6 +600,8 @@ JOBS = st.fixed_dictionaries(
         "timeout_s": st.sampled_from([None, None, 10.0]),
     }
 )
+GRACES = st.sampled_from([0.0, 1.0, 5.0, 60.0])
+SECONDS = st.sampled_from([None, None, 0.001, 0.5, 0.5, 5.0, 30.0])  # None: to the next deadline
 soon = st.booleans()  # whether the daemon's loop turns before anything else happens
 
 
@@ -678,7 +680,7 @@ class Contract(RuleBasedStateMachine):
         self.world.takes = not self.world.takes
         self.turn(now)
 
-    @rule(seconds=st.sampled_from([None, None, 0.001, 0.5, 5.0, 30.0]))
+    @rule(seconds=SECONDS)
     def pass_time(self, seconds: float | None) -> None:
         """To the next deadline, or past some."""
         due = self.daemon.next_due() if self.daemon is not None else None
@@ -687,14 +689,22 @@ class Contract(RuleBasedStateMachine):
 
     # --- clients -------------------------------------------------------------------------------------------------
 
-    @initialize(jobs=st.lists(JOBS, min_size=1, max_size=4), run=st.booleans())
-    def begin(self, jobs: list[dict[str, Any]], run: bool) -> None:
-        """Some jobs to start with: hypothesis leaves out some of the rules in each example."""
+    @initialize(
+        jobs=st.lists(JOBS, min_size=1, max_size=4),
+        run=st.booleans(),
+        graces=st.lists(GRACES, max_size=2),
+        seconds=SECONDS,
+    )
+    def begin(self, jobs: list[dict[str, Any]], run: bool, graces: list[float], seconds: float | None) -> None:
+        """Something to start with: hypothesis leaves out some of the rules in each example."""
         for job in jobs:
             self.submit(job, now=False)
         self.turn()
         if run:
             self.run(now=True)
+        for number, grace_s in enumerate(graces, start=1):
+            self.ask(lambda daemon, job=f"j{number}", grace_s=grace_s: daemon.cancel(job, grace_s), now=False)
+        self.pass_time(seconds)
 
     @precondition(lambda self: self.seq < 10)
     @rule(job=JOBS, now=soon)
@@ -705,7 +715,7 @@ class Contract(RuleBasedStateMachine):
         self.ask(lambda daemon: daemon.submit(record), now)
 
     @precondition(lambda self: self.world.submitted)
-    @rule(data=st.data(), grace_s=st.sampled_from([0.0, 1.0, 5.0, 60.0]), now=soon)
+    @rule(data=st.data(), grace_s=GRACES, now=soon)
     def cancel(self, data: st.DataObject, grace_s: float, now: bool) -> None:
         jobs = sorted(self.world.submitted)
         live = [job for job in jobs if not self.world.store[job].state.final]
@@ -911,7 +921,7 @@ class Contract(RuleBasedStateMachine):
 
 TestContract = Contract.TestCase
 TestContract.settings = settings(
-    max_examples=TORTURE or 500,
+    max_examples=TORTURE or 600,
     stateful_step_count=120 if TORTURE else 50,
     derandomize=not TORTURE,
     database=None,
