@@ -93,6 +93,7 @@ class World:
         self.processes: dict[int, Process] = {}
         self.backlog: dict[Name, int | None] = {}  # launches a zygote was asked for -> the pid, once it has forked
         self.pids = 0
+        self.began: set[Name] = set()  # attempts of which user code has run
         # The clients' memory.
         self.submitted: set[str] = set()
         self.accepted: set[str] = set()  # their cancel was answered `cancelling` or `cancelled_before_start`
@@ -140,6 +141,8 @@ class World:
             assert (new.state, new.code) == (State.FAILED, "timeout"), "C2: a time-out is above all but a cancel"
         elif StopKind.SHUTDOWN not in ever:
             assert new.state is not State.CANCELLED, "nobody asked for that"
+            if new.state is State.FAILED and old.name not in self.began:
+                assert new.code == "crashed", "C6: nothing of it ran, and it was not tried again"
 
     def tell(self, name: Name, ladder: Ladder) -> None:
         """The notice and the flag."""
@@ -794,6 +797,7 @@ class Contract(RuleBasedStateMachine):
             assert record.name == one.name, "C6: user code of an attempt that is over"
             assert record.state in (State.STARTING, State.CANCELLING), "C6: user code without a slot"
             one.phase = 3
+            self.world.began.add(one.name)
             if board is not None:
                 board.running = True
             self.ask(lambda daemon: daemon.news(one.name), now=False)
