@@ -103,8 +103,8 @@ class CancelRecord(Model, frozen=True, kw_only=True):
     stage: Stage | None = None
     swept: int = 0  # processes other than the leader that had to be killed
     late_result: bool = False  # a result arrived after the cancel was accepted; kept as evidence only
-    stuck: bool = False  # the kernel does not end it; still being retried
-    stuck_at: str = ""  # where it was stuck: kernel wait channel, or Python stack
+    stuck: bool = False  # the kernel did not end it for a while after SIGKILL; retried for as long as `gone_s` is None
+    stuck_at: str = ""  # where it was stuck: each process's kernel wait channel and stack, and the Python stacks
 
 
 class Job(Model, frozen=True, kw_only=True):

@@ -124,6 +124,25 @@ def take_over(running: Ladder, asked: Ladder) -> Ladder:
     return msgspec.structs.replace(running, grace_s=max(0.0, deadline - running.asked))
 
 
+def restored(
+    *, kind: StopKind, reason: str, by: str, grace_s: float, asked_at: float, deadline: float, now: float
+) -> Ladder:
+    """The ladder that an older daemon had begun, by what the job was told: what is left of its grace counts."""
+    asked = deadline - grace_s
+    return Ladder(
+        kind=kind,
+        reason=reason,
+        by=by,
+        grace_s=grace_s,
+        asked=asked,
+        asked_at=asked_at,
+        flag=asked,
+        sigterm=asked if grace_s > 0 else None,
+        terms=1,
+        last=now,
+    )
+
+
 def stage(ladder: Ladder, told: Stage | None) -> Stage:
     """What ended the job. `told`: what the job itself said of it in its outcome, None where it could not."""
     if ladder.sigkill is not None:

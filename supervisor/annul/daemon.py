@@ -109,7 +109,7 @@ class Daemon:
         """Serve until told to stop, and until every job has ended."""
         self._catch_signals()
         recovery.recover(self)
-        self._commit()
+        self.supervision.commit()
         if self.config.warm:
             self.supervision.launcher.warm()
         _log.info(
@@ -134,14 +134,9 @@ class Daemon:
         self._take_bulk()
         if not self.stopping:
             starting.admit(self.supervision)
-        self._commit()
+        self.supervision.commit()
         self._answer_reads()
         self.sweeper.step()
-
-    def _commit(self) -> None:
-        """What this turn has changed is durable and told, and then what it is to stop is stopped (C1)."""
-        self.ledger.commit(self.clock.monotonic())
-        stopping.carry_out(self.supervision)
 
     def _is_over(self) -> bool:
         """Told to stop, every job has ended, and that is written; or the store has not taken it for a while."""

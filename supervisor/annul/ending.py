@@ -97,6 +97,9 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
     """Nothing of it is alive: the attempt is over."""
     _, action = lifecycle.step(active.record.state, Event.GONE)
     assert action is Action.CONCLUDE, (active.name, active.record.state)
+    if active.ladder is not None and not active.intent_noted:
+        # It ended in the turn in which it was cancelled; should the store refuse that, the board has it (C1).
+        stopping.write_notice(active, active.ladder)
     ended = _checked(sup, active, ended)
     _note_last_progress(active)
     stop = active.ladder.kind if active.ladder else None

@@ -2,6 +2,7 @@
 
 `step` decides the next state; `conclude` decides how an attempt ended once no process of it is left. Nothing here
 knows of processes, sockets or files: what has to be done is named as an `Action`, and the registry's owner does it.
+`take_up`, `untold`, `lost` and `starts_anew` are for what a daemon that died, or a launch that failed, has left.
 """
 
 from __future__ import annotations
@@ -134,3 +135,53 @@ def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool) -> C
     if verdict is Verdict.CANCELLED:
         return Conclusion(State.FAILED, code="terminated")  # a SIGTERM that annul did not send
     return Conclusion(State.FAILED, code="crashed")
+
+
+# --- after a daemon that died, or a launch that failed --------------------------------------------------------------
+
+LAUNCHES = 3  # tries at making its process, before a job fails
+
+
+class Leader(StrEnum):
+    """What is known of the process that runs an attempt."""
+
+    ALIVE = "alive"
+    ENDED = "ended"  # it registered in this boot, and is gone; others of its tree may live
+    NONE = "none"  # none has registered in this boot
+
+
+class TakeUp(StrEnum):
+    """What a new daemon does about an attempt that an older one began."""
+
+    ADOPT = "adopt"  # it runs on: watch it
+    LOOK = "look"  # look at the tree, and conclude once nobody is left
+    GIVE_UP = "give_up"  # it was being launched: see to it that no code of the user's ever runs, then start it anew
+
+
+def take_up(leader: Leader, *, given_up: bool) -> TakeUp:
+    """What to do about an unfinished attempt that has a board. `given_up`: says that."""
+    if given_up or leader is Leader.NONE:
+        return TakeUp.GIVE_UP
+    return TakeUp.ADOPT if leader is Leader.ALIVE else TakeUp.LOOK
+
+
+def untold(state: State, told: StopKind | None) -> bool:
+    """Whether a cancel was committed that the job was never told of. `told`: why it is to stop, by its board."""
+    return state is State.CANCELLING and told is not StopKind.CANCEL
+
+
+def lost(state: State) -> Conclusion:
+    """How an attempt without a board ended: after a reboot, or where its board was deleted before it registered.
+
+    Its outcome does not count, though there may be one: the board may have held a cancel that the store had refused.
+    """
+    if state is State.CANCELLING:
+        return Conclusion(State.CANCELLED)
+    if state is State.STARTING:
+        return Conclusion(State.QUEUED)
+    return Conclusion(State.FAILED, code="lost")
+
+
+def starts_anew(stop: StopKind | None, failed_launches: int) -> bool:
+    """Whether a job whose launch was given up is queued again, and not concluded."""
+    return stop is None and failed_launches < LAUNCHES

@@ -7,19 +7,17 @@ process that cannot be asked for is unknown, never dead: only a pid that is gone
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from annul import ending, proc, starting, stopping, tree
+from annul import cancel, ending, lifecycle, proc, starting, stopping, tree
 from annul.board import Board
-from annul.cancel import Ladder
 from annul.catalog import stand_in
-from annul.lifecycle import StopKind
+from annul.lifecycle import Event, StopKind, TakeUp
 from annul.registry import Active
 from annul.runtime.entry import BOARD
-from annul.starting import GIVEN_UP, open_pidfd
+from annul.starting import GIVEN_UP
 from annul.store import JobRecord
 from annul_client.wire import ErrorInfo, State
 
@@ -43,51 +41,43 @@ def recover(daemon: Daemon) -> None:
 
 
 def _take_up(daemon: Daemon, record: JobRecord) -> None:
+    sup = daemon.supervision
     known = daemon.catalog.known.get(record.type) or stand_in(record.type)
     name = f"{record.id}.{record.attempt}"
-    run_dir = daemon.supervision.run_dir(name)
+    run_dir = sup.run_dir(name)
     board = _board(daemon, record, run_dir)
     if board is None:
-        _conclude_without_board(daemon, record)
+        _conclude_lost(daemon, record)
         return
-    active = Active(
-        record,
-        known,
-        board,
-        daemon.supervision.tree(name, run_dir / BOARD, make=False),
-        run_dir,
-        daemon.supervision.attempt_dir(record),
-    )
-    daemon.registry.hold(active)
+    tree = sup.tree(name, run_dir / BOARD, make=False)
+    active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
+    sup.registry.hold(active)
     _restore_ladder(daemon, active)
     _restore_timeout(daemon, active)
     active.log_at = daemon.clock.monotonic()
-    registered = board.process()
-    active.pid = registered[0] if registered else None
-    active.pidfd = open_pidfd(*registered) if registered else None
-    active.ended = active.pidfd is None
-    if registered is None:
-        # Its launch was on its way when the old daemon ended; its zygote ends with it, perhaps a moment later.
-        starting.give_up(daemon.supervision, active, "its daemon ended")
-    elif active.ended:
-        active.unseen = True
-        _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
-        ending.look(daemon.supervision, active)
-    else:
-        _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
-        daemon.supervision.news(active)
+    notice = board.cancel()
+    given_up = notice is not None and notice[0].kind == GIVEN_UP
+    match lifecycle.take_up(starting.find_leader(sup, active), given_up=given_up):
+        case TakeUp.GIVE_UP:  # its zygote ends with the daemon that asked for it, perhaps a moment later
+            starting.give_up(sup, active, "its daemon ended")
+        case TakeUp.LOOK:
+            active.unseen = True
+            _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
+            ending.look(sup, active)
+        case TakeUp.ADOPT:
+            _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
+            sup.news(active)
 
 
 def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
-    """The attempt's board. Where the runtime directory was emptied under a job that lives, a new one: its flag does
-    not reach the job, but SIGTERM does. None where no process of it can be alive."""
+    """The attempt's board. Where the runtime directory was emptied under a job that ran in this boot, a new one: its
+    flag does not reach the job, but SIGTERM does. None where no process of it is known."""
     try:
         return Board.open(run_dir / BOARD)
     except (OSError, ValueError):
         noted = daemon.store.attempt(record.id, record.attempt)
-    if noted is None or noted[0] != proc.boot_id() or (fd := open_pidfd(*noted[1:])) is None:
+    if noted is None or noted[0] != proc.boot_id():
         return None
-    os.close(fd)
     _log.warning("the board of job %s is gone: making another", record.id, extra={"action": "adopt"})
     shutil.rmtree(run_dir, ignore_errors=True)
     run_dir.mkdir(mode=0o700)
@@ -100,36 +90,33 @@ def _restore_ladder(daemon: Daemon, active: Active) -> None:
     """A cancel that was under way goes on with what is left of its grace."""
     found = active.board.cancel()
     record = active.record
-    if found is None or found[0].kind == GIVEN_UP:
-        if record.state is State.CANCELLING:  # committed, and the old daemon ended before it set the flag
-            asked = record.cancel
-            stopping.stop(
-                daemon.supervision,
-                active,
-                StopKind.CANCEL,
-                reason=asked.reason if asked else "",
-                by=asked.by if asked else "",
-                grace_s=asked.grace_s if asked else None,
-            )
-        return
-    notice, deadline_ns = found
-    at = deadline_ns / 1e9 - notice.grace_s
-    kind = StopKind(notice.kind)
-    if record.state is not State.CANCELLING and kind is StopKind.CANCEL:
+    told = None
+    if found is not None and found[0].kind != GIVEN_UP:
+        notice, deadline_ns = found
+        told = StopKind(notice.kind)
+        active.ladder = cancel.restored(
+            kind=told,
+            reason=notice.reason,
+            by=notice.by,
+            grace_s=notice.grace_s,
+            asked_at=notice.asked_at,
+            deadline=deadline_ns / 1e9,
+            now=daemon.clock.monotonic(),
+        )
+    if told is StopKind.CANCEL and record.state is not State.CANCELLING:
         # The board is the durable record of an intent that the store refused (C1).
-        active.record = daemon.ledger.change(record.with_(state=State.CANCELLING), State.CANCELLING)
-    active.ladder = Ladder(
-        kind=kind,
-        reason=notice.reason,
-        by=notice.by,
-        grace_s=notice.grace_s,
-        asked=at,
-        asked_at=notice.asked_at,
-        flag=at,
-        sigterm=at if notice.grace_s > 0 else None,
-        terms=1,
-        last=daemon.clock.monotonic(),
-    )
+        state, _ = lifecycle.step(record.state, Event.CANCEL)
+        daemon.supervision.enter(active, state)
+    elif lifecycle.untold(record.state, told):
+        asked = record.cancel
+        stopping.stop(
+            daemon.supervision,
+            active,
+            StopKind.CANCEL,
+            reason=asked.reason if asked else "",
+            by=asked.by if asked else "",
+            grace_s=asked.grace_s if asked else None,
+        )
 
 
 def _restore_timeout(daemon: Daemon, active: Active) -> None:
@@ -141,17 +128,12 @@ def _restore_timeout(daemon: Daemon, active: Active) -> None:
         active.timeout_at = daemon.clock.monotonic() + max(0.0, timeout_s - gone)
 
 
-def _conclude_without_board(daemon: Daemon, record: JobRecord) -> None:
-    """After a reboot, or where the runtime directory was emptied: nothing is known but the store."""
-    if record.state is State.CANCELLING:
-        state, error = State.CANCELLED, None
-    elif record.state is State.STARTING:
-        state, error = State.QUEUED, None
-    else:
-        state = State.FAILED
-        error = ErrorInfo(
-            code="lost", message="the machine restarted, or its runtime directory was emptied, while it ran"
-        )
+def _conclude_lost(daemon: Daemon, record: JobRecord) -> None:
+    conclusion = lifecycle.lost(record.state)
+    state, error = conclusion.state, None
+    if conclusion.code:
+        message = "the machine restarted, or its runtime directory was emptied, while it ran"
+        error = ErrorInfo(code=conclusion.code, message=message)
     _log.warning("job %s.%d has no board: %s", record.id, record.attempt, state, extra={"action": "adopt"})
     changed = record.with_(state=state, error=error, finished_at=daemon.clock.wall() if state.final else None)
     daemon.ledger.change(changed, str(state))

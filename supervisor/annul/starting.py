@@ -18,7 +18,7 @@ from annul.board import Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
 from annul.launcher import ANSWER_WAIT_S
-from annul.lifecycle import Event
+from annul.lifecycle import Event, Leader
 from annul.registry import Active
 from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
@@ -38,7 +38,6 @@ _ENV = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
 GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
-LAUNCHES = 3  # tries at making its process, before a job fails
 
 
 def admit(sup: Supervision) -> None:
@@ -164,39 +163,50 @@ def not_launched(sup: Supervision, name: str, why: str) -> None:
     if active is None:
         return
     active.launch_by = None
+    match find_leader(sup, active):
+        case Leader.NONE:
+            give_up(sup, active, why)
+        case Leader.ALIVE:
+            stopping.climb(sup, active)
+        case Leader.ENDED:
+            ending.look(sup, active)
+
+
+def find_leader(sup: Supervision, active: Active) -> Leader:
+    """Get hold of the process that has registered on the board, without its zygote's word for it."""
     registered = active.board.process()
     if registered is None:
-        give_up(sup, active, why)
-        return
+        return Leader.NONE
     active.pid = registered[0]
     active.pidfd = open_pidfd(*registered)
     if active.pidfd is not None:
-        stopping.climb(sup, active)
-    else:
-        sup.leader_is_gone(active)
-        ending.look(sup, active)
+        return Leader.ALIVE
+    sup.leader_is_gone(active)
+    return Leader.ENDED
 
 
 def give_up(sup: Supervision, active: Active, why: str) -> None:
     """No process has registered on the board: see to it that none ever will, and let the job start anew."""
     # Race: a child may be about to register. It looks at the flag after that and before any code of the user's,
     # and we look for it after setting the flag: so one of the two sees the other.
-    active.board.set_cancel(Notice(GIVEN_UP, "this launch was given up", "annul", 0.0, 0.0), 0)
-    (active.run_dir / BOARD).unlink(missing_ok=True)
+    if active.ladder is None:
+        active.board.set_cancel(Notice(GIVEN_UP, "this launch was given up", "annul", 0.0, 0.0), 0)
+        (active.run_dir / BOARD).unlink(missing_ok=True)
+    else:  # why it is to stop stays there: the store may not have taken that yet (C1)
+        stopping.write_notice(active, active.ladder)
     late = active.board.process()
     if late is not None and (fd := open_pidfd(*late)) is not None:
         send_by(fd, signal.SIGKILL)
         os.close(fd)
     sup.leader_is_gone(active)
     failures = sup.registry.count_failed_launch(active.record.id)
-    if active.ladder is None and failures >= LAUNCHES:
-        active.launch_error = f"{why} ({failures} tries)"
-        ending.look(sup, active)
-    elif active.ladder is None:
+    if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):
         _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})
         _queue_again(sup, active)
-    else:
-        ending.look(sup, active)
+        return
+    if active.ladder is None:
+        active.launch_error = f"{why} ({failures} tries)"
+    ending.look(sup, active)
 
 
 def _queue_again(sup: Supervision, active: Active) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import cancel, ending, lifecycle, regular, starting
+from annul import cancel, ending, lifecycle, proc, regular, starting
 from annul.board import Notice
 from annul.cancel import Ladder, Step
 from annul.lifecycle import Action, Event, StopKind
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _OWN_FRAMES = ("/annul/runtime/entry.py", "/annul/runtime/zygote.py", "<frozen runpy>")  # below every job's own
 _STACKS_MAX = 64 * 1024  # bytes of Python stacks in a cancel record
+_STUCK_SHOWN = 10  # processes that the kernel does not end, in a cancel record
+_STUCK_FRAMES = 8  # of the kernel stack of each
 
 
 def begin(
@@ -81,7 +83,7 @@ def carry_out(sup: Supervision) -> None:
 
 def _go_on(sup: Supervision, active: Active) -> None:
     if active.ladder is not None and active.ladder.flag is not None:
-        _write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
+        write_notice(active, active.ladder)  # it climbs already, for another reason or with a longer grace
     climb(sup, active)
 
 
@@ -97,7 +99,7 @@ def climb(sup: Supervision, active: Active) -> None:
 def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
     match step:
         case Step.BEGIN:
-            _write_notice(active, ladder)
+            write_notice(active, ladder)
             active.tree.look(active.pid, leader_alive=active.leader_alive)  # whom it sees now it knows again later
             if ladder.sigterm is not None:
                 _terminate(active, whole_tree=active.known.type.signal_tree)
@@ -118,7 +120,8 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
                 _tell_stuck(sup, active)
 
 
-def _write_notice(active: Active, ladder: Ladder) -> None:
+def write_notice(active: Active, ladder: Ladder) -> None:
+    """Tell the job, and the next daemon: on the board and, for commands, in a file."""
     notice = Notice(ladder.kind, ladder.reason, ladder.by, ladder.grace_s, ladder.asked_at)
     try:
         part = active.run_dir / "cancel.json.part"
@@ -152,10 +155,12 @@ def _kill(sup: Supervision, active: Active) -> None:
 def _tell_stuck(sup: Supervision, active: Active) -> None:
     active.stuck_told = True
     left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
-    where = "; ".join(_where(pid) for pid in left)
-    _log.warning("job %s does not end after SIGKILL: %s", active.name, where, extra={"action": "stuck"})
+    where = [_where(pid) for pid in left[:_STUCK_SHOWN]]
+    if len(left) > _STUCK_SHOWN:
+        where.append(f"and {len(left) - _STUCK_SHOWN} more")
+    _log.warning("job %s does not end after SIGKILL: %s", active.name, "; ".join(where), extra={"action": "stuck"})
     active.record = sup.ledger.change(
-        active.record.with_(cancel=cancel_record(sup, active, None, gone=False, stuck_at=where)),
+        active.record.with_(cancel=cancel_record(sup, active, None, gone=False, stuck_at="\n".join(where))),
         "stuck",
         pid=active.pid,
     )
@@ -186,6 +191,12 @@ def cancel_record(
     asked_at = utc(ladder.asked_at)
     assert asked_at is not None
     noticed = active.board.noticed_at
+    before = active.record.cancel
+    if before is not None and before.stuck and not stuck_at:
+        stuck_at = before.stuck_at  # evidence, also of what an older daemon saw: it stays when the kernel gives in
+    stuck = bool(stuck_at)
+    if gone and ladder.sigkill is not None and (stacks := _stacks(active)):
+        stuck_at = f"{stuck_at}\n{stacks}" if stuck else stacks
     told = ended.stage if ended else None
     if told is None and not active.board.running_at:
         told = Stage.BEFORE_START
@@ -203,8 +214,8 @@ def cancel_record(
         stage=cancel.stage(ladder, told) if gone else None,
         swept=len(active.swept),
         late_result=late_result,
-        stuck=bool(stuck_at),
-        stuck_at=stuck_at or (_stacks(active) if gone and ladder.sigkill is not None else ""),
+        stuck=stuck,
+        stuck_at=stuck_at,
     )
 
 
@@ -222,13 +233,21 @@ def _stacks(active: Active) -> str:
 
 
 def _where(pid: int) -> str:
-    """For people: which process, in what state, and where in the kernel it waits."""
-    import psutil
+    """For people: which process, in what state, and where in the kernel it is: its wait channel, and its stack if we
+    may read that.
 
+    Nothing is asked of its memory (as its command line is): reading that can wait for as long as the process does.
+    """
+    one = proc.stat(pid)
+    if one is None:
+        return f"pid {pid} (gone meanwhile)"
+    stack = [line.partition("] ")[2] for line in _said(pid, "stack").splitlines()[:_STUCK_FRAMES]]
+    where = f"pid {pid} ({_said(pid, 'comm')}, state {one.state}) in {_said(pid, 'wchan') or '?'}"
+    return f"{where}: {' < '.join(stack)}" if stack else where
+
+
+def _said(pid: int, name: str) -> str:
     try:
-        process = psutil.Process(pid)
-        about = f"{process.name()}, {process.status()}"
-        channel = Path(f"/proc/{pid}/wchan").read_text() or "?"
-    except (psutil.Error, OSError) as error:
-        return f"pid {pid} (cannot be asked: {error})"
-    return f"pid {pid} ({about}) in {channel}"
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace").strip()
+    except OSError:
+        return ""  # gone, or not for us to see

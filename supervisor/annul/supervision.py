@@ -116,6 +116,11 @@ class Supervision:
         )
         return [tree for tree in trees if isinstance(tree, SessionTree)]
 
+    def commit(self) -> None:
+        """End a turn: what it has changed is durable and told, and then what it is to stop is stopped (C1)."""
+        self.ledger.commit(self.clock.monotonic())
+        stopping.carry_out(self)
+
     # --- news of attempts ---------------------------------------------------------------------------------------
 
     def pidfds(self) -> dict[int, Active]:

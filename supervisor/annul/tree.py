@@ -173,7 +173,10 @@ class SessionTree:
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
             return Look([])
-        self._sessions.add(leader)
+        if leader_alive or not _alive([leader]):
+            self._sessions.add(leader)
+        else:  # its pid is a stranger's by now, who may have a session of that number (C8)
+            self._sessions.discard(leader)
         self._groups = set()
         sure = True
         if leader_alive:
@@ -256,7 +259,8 @@ class SessionTree:
         census = self._census()
         everyone = census.everyone
         ours = {reaper.pid for reaper in census.reapers} | census.leaders | {os.getpid()}
-        started = everyone[leader].start_time if leader in everyone else 0
+        own = leader in self._sessions
+        started = everyone[leader].start_time if own and leader in everyone else 0
         found = {pid for pid in roots if pid in everyone}
         # What escapes every mark later was seen below the leader before; and a process that is just ending has no maps
         # and no environment any more, and is no zombie yet.
@@ -264,7 +268,7 @@ class SessionTree:
         for one in everyone.values():
             if one.pid in ours and one.pid not in roots:
                 continue
-            if one.session == leader or (
+            if (own and one.session == leader) or (
                 one.start_time >= started and not self._marks.isdisjoint(census.marks(one.pid))
             ):
                 found.add(one.pid)

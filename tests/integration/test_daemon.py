@@ -502,6 +502,31 @@ def test_job_is_found_though_its_runtime_directory_was_emptied(make_daemon: Make
     assert not alive(pid)
 
 
+def test_what_a_leader_left_is_ended_though_its_runtime_directory_was_emptied(make_daemon: MakeDaemon) -> None:
+    """Board gone, daemon and leader killed: the job is over only when the rest of it is (C3)."""
+    daemon = make_daemon("--tree", "session")
+    daemon.start()
+    with daemon.client() as client:
+        job = client.submit("exec", {"argv": ["sleep", "3600"]})
+        wait_until(lambda: client.get(job.id).state is State.RUNNING, "it to run")
+        pid = client.get(job.id).pid
+    mark = f"ANNUL_MARK={job.id}."
+    wait_until(lambda: [one for one in processes_with(mark) if one != pid], "the command")
+    daemon.kill()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), "the leader to end")
+    assert processes_with(mark)
+    shutil.rmtree(daemon.runtime_dir)
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(job.id, 20)
+        assert not processes_with(mark)
+        assert job.state is State.FAILED
+        assert job.error is not None
+        assert job.error.code == "lost"
+
+
 @pytest.mark.parametrize("trial", range(8))
 def test_job_killed_with_its_daemon_while_starting_starts_anew(make_daemon: MakeDaemon, trial: int) -> None:
     """kill -9 of the daemon around a start: the job completes, in its first or in another attempt, never twice."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annul.cancel import Ladder, Seen, Step, climb, due, stage, take_over
+from annul.cancel import Ladder, Seen, Step, climb, due, restored, stage, take_over
 from annul.lifecycle import StopKind
 from annul_client.wire import Stage
 
@@ -265,6 +265,17 @@ def test_a_cancel_after_sigkill_does_not_stop_the_killing() -> None:
     climber.wait(1.0)
     assert len(climber.times(Step.KILL)) > before
     assert {step for _, step in climber.did} == {Step.BEGIN, Step.KILL}
+
+
+@pytest.mark.parametrize("seen", [ALIVE, UNWOUND, LEADER_GONE, COMMAND])
+def test_a_ladder_goes_on_under_the_next_daemon_with_its_deadline(seen: Seen) -> None:
+    """It does not begin again, and SIGKILL comes when the job was told it would (C6)."""
+    start = restored(kind=StopKind.CANCEL, reason="mine", by="me", grace_s=5.0, asked_at=1e9, deadline=105.0, now=103.0)
+    assert (start.asked, start.deadline, start.reason, start.by, start.asked_at) == (100.0, 105.0, "mine", "me", 1e9)
+    climber = Climber(start, seen)
+    climber.wait(5.1)
+    assert Step.BEGIN not in {step for _, step in climber.did}
+    assert climber.times(Step.KILL)[0] == 105.0
 
 
 def test_the_stage_is_sigkill_where_it_came_to_that_else_the_jobs_own_word() -> None:

@@ -6,7 +6,22 @@ import itertools
 
 import pytest
 
-from annul.lifecycle import Action, Event, StopKind, Verdict, answer_to_cancel, conclude, step
+from annul.lifecycle import (
+    LAUNCHES,
+    Action,
+    Event,
+    Leader,
+    StopKind,
+    TakeUp,
+    Verdict,
+    answer_to_cancel,
+    conclude,
+    lost,
+    starts_anew,
+    step,
+    take_up,
+    untold,
+)
 from annul_client.wire import FINAL_STATES, CancelOutcome, State
 
 PAIRS = list(itertools.product(State, Event))
@@ -150,3 +165,42 @@ def test_an_attempt_ends_final_or_queued_again(stop: StopKind | None, verdict: V
     """Nothing is concluded into a state that needs a process; only a shutdown queues again, where the type says so."""
     found = conclude(stop, verdict, queue_again=queue_again)
     assert found.state.final or (found.state is State.QUEUED and stop is StopKind.SHUTDOWN and queue_again)
+
+
+# --- after a daemon that died, or a launch that failed --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leader", Leader)
+def test_what_was_given_up_stays_given_up(leader: Leader) -> None:
+    """A process that came up meanwhile has seen the flag, or will: its job starts anew (C6)."""
+    assert take_up(leader, given_up=True) is TakeUp.GIVE_UP
+
+
+def test_an_attempt_is_taken_up_by_what_is_known_of_its_leader() -> None:
+    """Adopted alive; looked at where it has ended, as others may live; given up where none has registered."""
+    found = {leader: take_up(leader, given_up=False) for leader in Leader}
+    assert found == {Leader.ALIVE: TakeUp.ADOPT, Leader.ENDED: TakeUp.LOOK, Leader.NONE: TakeUp.GIVE_UP}
+
+
+@pytest.mark.parametrize("told", [None, *StopKind])
+@pytest.mark.parametrize("state", WITH_A_SLOT)
+def test_a_committed_cancel_is_told_unless_it_was(state: State, told: StopKind | None) -> None:
+    """A board that tells of a time-out does not tell of the cancel that took over (C2)."""
+    assert untold(state, told) == (state is State.CANCELLING and told is not StopKind.CANCEL)
+
+
+def test_what_only_the_store_knows_of_is_never_completed_and_a_cancel_stands() -> None:
+    """What was about to start starts; what ran is said to be lost (C2, C6)."""
+    found = {state: (lost(state).state, lost(state).publish) for state in WITH_A_SLOT}
+    assert found == {
+        State.STARTING: (State.QUEUED, False),
+        State.RUNNING: (State.FAILED, False),
+        State.CANCELLING: (State.CANCELLED, False),
+    }
+    assert lost(State.RUNNING).code == "lost"
+
+
+@pytest.mark.parametrize("stop", [None, *StopKind])
+def test_a_launch_that_failed_is_tried_again_a_few_times_unless_the_job_is_to_stop(stop: StopKind | None) -> None:
+    """A job that is being stopped is concluded, not started again."""
+    assert [starts_anew(stop, tries) for tries in (1, LAUNCHES - 1, LAUNCHES)] == [stop is None, stop is None, False]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -391,6 +392,24 @@ def test_where_the_chain_of_reapers_was_broken_marks_tell(scene: Scene, tmp_path
     wait_until(lambda: not any(alive(scene.pids[name]) for name in ended), "all of them to end")
     assert alive(scene.pids["bare"])
     assert alive(scene.pids["other"])
+
+
+def test_a_stranger_who_got_the_leaders_pid_is_left_alone(tmp_path: Path) -> None:
+    """Also where it leads a session, which then has the number that the leader's had (C8)."""
+    stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    tree = SessionTree(
+        mark=MARK,
+        board=tmp_path / "board",
+        reapers=list,
+        leaders=list,
+        chain_intact=False,
+    )
+    try:
+        assert tree.kill(stranger.pid, leader_alive=False) == Look([])
+        assert alive(stranger.pid)
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_a_mark_is_not_found_in_a_stranger() -> None:

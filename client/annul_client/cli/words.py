@@ -76,7 +76,7 @@ def cancel_steps(record: wire.CancelRecord) -> str:
     if record.late_result:
         said += "; a result came too late and was dropped"
     if record.stuck:
-        said += "; STUCK, the kernel does not end it"
+        said += "; STUCK, the kernel does not end it" if record.gone_s is None else "; was stuck in the kernel"
     return said
 
 
