@@ -645,8 +645,14 @@ class Contract(RuleBasedStateMachine):
         self.turn(now)
 
     def die(self) -> None:
+        """What it was asked for and had not written anywhere is forgotten; it was not answered either."""
         self.daemon = None
-        self.world.fuse = None
+        world = self.world
+        world.fuse = None
+        for name in list(world.promised):
+            board = world.boards.get(name)
+            if world.store[name[0]].state is not State.CANCELLING and (board is None or board.told is None):
+                del world.promised[name]
 
     def start(self) -> None:
         self.daemon = Daemon(self.world)
@@ -932,4 +938,4 @@ TestContract.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-pytestmark = pytest.mark.timeout(0 if TORTURE else 120)
+pytestmark = pytest.mark.timeout(0 if TORTURE else 300)
