@@ -38,6 +38,7 @@ def daemon(folder: Path, *options: str) -> Iterator[Client]:
                 sys.executable,
                 "-m",
                 "annul",
+                "serve",
                 "--state-dir",
                 folder / "state",
                 "--runtime-dir",

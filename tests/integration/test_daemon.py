@@ -27,7 +27,7 @@ MakeDaemon = Callable[..., DaemonProcess]
 
 def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "annul", *arguments],
+        [sys.executable, "-m", "annul", "serve", *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
