@@ -18,6 +18,7 @@ import click
 import msgspec
 import pytest
 
+from annul.tree import find_cgroup
 from annul_client import CancelOutcome, CancelRecord, Client, ErrorInfo, Job, Stage, State
 from annul_client.cli import exits, words
 from annul_client.cli import run as run_here
@@ -268,6 +269,56 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(cli: Cli) -> None:
         f"{ANNUL} exec -- seq 1000000 | head -n 1", shell=True, env=cli.env, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+# --- doctor -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["session", "cgroup"])
+def test_doctor_looks_at_this_machine_and_at_the_daemon(make_daemon: Any, short_dir: Path, how: str) -> None:
+    """Before, while and after a daemon runs there: what it found, and how trees are found. Nothing is changed."""
+    if how == "cgroup" and find_cgroup() is None:
+        pytest.skip("there is no writable cgroup v2 directory for this process")
+    daemon = make_daemon("--tree", how)
+    cli = Cli({"ANNUL_STATE_DIR": str(daemon.state_dir), "ANNUL_RUNTIME_DIR": str(daemon.runtime_dir)})
+    options = ["doctor", "--tree", how, "--jobs", "children.jobs"]
+    cli.env["PYTHONPATH"] = daemon._path()
+
+    def said(check: str) -> list[tuple[str, str]]:
+        checks = cli.json(*options, "--json")["checks"]
+        return [(one["level"], one["found"]) for one in checks if one["check"] == check]
+
+    assert said("daemon") == [("info", "none runs here")]
+    assert not daemon.state_dir.exists()
+    daemon.start()
+    ((level, found),) = said("daemon")
+    assert (level, f"trees by {how}" in found) == ("ok", True)
+    ((_, found),) = said("tree")
+    assert found.startswith(f"by {how}")
+    shown = cli(*options)
+    assert shown.returncode == 0
+    assert f"trees by {how}" in shown.stdout
+    assert ("a process is missed" in shown.stdout) is (how == "session")
+    assert "sleepy" in shown.stdout  # of the module that it was told of
+    daemon.stop()
+    assert said("daemon") == [("info", "none runs here")]
+
+
+def test_doctor_exits_1_where_the_daemon_would_not_start(short_dir: Path) -> None:
+    """What is wrong is said, in text and as JSON; what cannot be asked is a usage error, as everywhere."""
+    cli = Cli({"ANNUL_STATE_DIR": str(short_dir / "state"), "ANNUL_RUNTIME_DIR": "/" + "x" * 200})
+    shown = cli("doctor")
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert any(line.startswith("error    runtime") for line in shown.stdout.splitlines())
+    report = cli.json("doctor", "--json", code=1)
+    assert report["ok"] is False
+    assert [one["check"] for one in report["checks"] if one["level"] == "error"] == ["runtime"]
+    (short_dir / "annul.toml").write_text("max_running = 0")
+    assert "max_running" in cli("doctor", "--config", str(short_dir / "annul.toml")).stdout
+    assert cli("doctor", "--no-such-option").returncode == 2
+    assert cli("--endpoint", "ipc:///none", "doctor").returncode == 2
+    assert "--state-dir" in cli("doctor", "--help").stdout
+    assert os.listdir(short_dir) == ["annul.toml"]
 
 
 # --- cancelling ---------------------------------------------------------------------------------------------
