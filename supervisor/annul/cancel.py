@@ -41,7 +41,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     asked: float  # monotonic
     asked_at: float  # unix seconds, for display
     flag: float | None = None
-    sigterm: float | None = None
+    sigterm: float | None = None  # noted by who sends it: while there is no process yet, none can be
     dumped: float | None = None  # when the stacks were asked for
     sigkill: float | None = None  # the first one
     terms: int = 0
@@ -69,7 +69,7 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
     if ladder.flag is None:
         ladder = msgspec.structs.replace(ladder, flag=now)
         if ladder.grace_s > 0:
-            return msgspec.structs.replace(ladder, sigterm=now, terms=1, last=now), Step.BEGIN
+            return msgspec.structs.replace(ladder, terms=1, last=now), Step.BEGIN
         return msgspec.structs.replace(ladder, last=now), Step.BEGIN
     if now < _next(ladder, seen):
         return ladder, None

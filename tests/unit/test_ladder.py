@@ -139,7 +139,7 @@ def test_nothing_is_climbed_before_it_is_asked_for_and_the_first_rung_is_due_at_
     assert due(fresh, ALIVE) == fresh.asked
     climbed, step = climb(fresh, ALIVE, fresh.asked)
     assert step is Step.BEGIN
-    assert (climbed.flag, climbed.sigterm, climbed.terms) == (fresh.asked, fresh.asked, 1)
+    assert (climbed.flag, climbed.terms) == (fresh.asked, 1)
 
 
 def test_a_grace_of_0_sets_the_flag_for_the_record_and_kills_in_the_same_breath() -> None:
@@ -147,7 +147,7 @@ def test_a_grace_of_0_sets_the_flag_for_the_record_and_kills_in_the_same_breath(
     climber = Climber(ladder(0.0))
     assert climber.did == [(100.0, Step.BEGIN), (100.0, Step.KILL)]
     assert climber.ladder.flag == 100.0
-    assert climber.ladder.sigterm is None
+    assert climber.ladder.terms == 0
 
 
 @pytest.mark.parametrize("seen", [ALIVE, UNWOUND, LEADER_GONE, COMMAND])
