@@ -405,6 +405,27 @@ def test_show_draws_the_timeline_of_a_tree(stopped: Any, tmp_path: Path) -> None
     assert re.fullmatch(f" {{12}}{told}; \\d more process(es)? swept", steps), steps
 
 
+def test_show_draws_the_timeline_of_a_command(cli: Cli, client: Client) -> None:
+    """One that ignores SIGTERM is killed; it has no Python stack of its own to show."""
+    job_id = cli("exec", "--detach", "--", "sh", "-c", IGNORES_SIGTERM).stdout.strip()
+    wait_until(lambda: b"ready" in client.logs(job_id), "the command to ignore SIGTERM")
+    assert cli("cancel", job_id, "--grace", "0.1", "--wait").returncode == 0
+    *_, steps = cli("show", job_id).stdout.splitlines()
+    told = f" {{12}}asked \\+0 ms, flag {MS}, SIGTERM {MS}(, noticed {MS})?, SIGKILL {MS}, tree empty {MS}; "
+    assert re.fullmatch(f"{told}ended by sigkill; \\d more process(es)? swept", steps), steps
+
+
+def test_show_draws_the_timeline_of_a_shutdown(daemon: Any, cli: Cli, client: Client) -> None:
+    """Who stopped the job is annul itself."""
+    job = client.submit("sleepy", {})
+    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    daemon.stop()
+    daemon.start()
+    *_, who, steps = cli("show", job.id).stdout.splitlines()
+    assert who == "stopped     by annul, which was stopped, grace 5 s"
+    assert re.fullmatch(f" {{12}}{TOLD}", steps), steps
+
+
 @pytest.mark.parametrize(
     ("type_", "threads", "where"),
     [
