@@ -17,7 +17,9 @@ from annul_client.wire import Stage
 _TERM_AGAIN_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 # SIGKILL is repeated for what was forked meanwhile; from then on the kernel is asked ever less often.
 _KILL_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-_DUMP_S = 0.005  # for the stacks to be written, between the deadline and SIGKILL
+# Between the deadline and SIGKILL: the stacks are looked for this often, until they grow no more, but not for longer.
+_DUMP_LOOK_S = 0.002
+_DUMP_MAX_S = 0.1
 _STUCK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -43,6 +45,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     flag: float | None = None
     sigterm: float | None = None  # noted by who sends it: while there is no process yet, none can be
     dumped: float | None = None  # when the stacks were asked for
+    stacks: int = 0  # bytes of them at the last look
     sigkill: float | None = None  # the first one
     terms: int = 0
     kills: int = 0
@@ -54,6 +57,11 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     def deadline(self) -> float:
         return self.asked + self.grace_s
 
+    @property
+    def dumped_by(self) -> float:
+        """When the stacks are waited for no longer."""
+        return self.deadline if self.dumped is None else self.dumped + _DUMP_MAX_S
+
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the job at this moment."""
@@ -61,6 +69,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     leader_alive: bool
     unwound: bool  # the cancel has come out of the job's function: no further SIGTERM is needed
     can_dump: bool = False  # its leader runs Python code of the job's
+    stacks: int = 0  # bytes of its stacks that are written, once they were asked for
     repeat_term: bool = True  # False for commands: a second SIGTERM means "at once" to many programs
 
 
@@ -76,6 +85,8 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
     if now >= ladder.deadline:
         if seen.can_dump and seen.leader_alive and ladder.dumped is None and ladder.grace_s > 0 and not ladder.kills:
             return msgspec.structs.replace(ladder, dumped=now, last=now), Step.DUMP
+        if _being_dumped(ladder, seen) and now < ladder.dumped_by:
+            return msgspec.structs.replace(ladder, stacks=seen.stacks, last=now), None
         return (
             msgspec.structs.replace(
                 ladder,
@@ -101,12 +112,18 @@ def _next(ladder: Ladder, seen: Seen) -> float:
         waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
         return ladder.last + waits[min(ladder.kills, len(waits)) - 1]
     if ladder.dumped is not None:
-        return ladder.dumped + _DUMP_S
+        return min(ladder.last + _DUMP_LOOK_S, ladder.dumped_by) if seen.leader_alive else ladder.last
     if not seen.leader_alive:
         return ladder.deadline if ladder.survivors_told else ladder.last
     if seen.unwound or not seen.repeat_term:
         return ladder.deadline
     return min(ladder.deadline, ladder.last + _TERM_AGAIN_S[min(ladder.terms, len(_TERM_AGAIN_S)) - 1])
+
+
+def _being_dumped(ladder: Ladder, seen: Seen) -> bool:
+    """Whether the stacks were asked for, and are not all there yet. A job may be given the processor late."""
+    waiting = ladder.dumped is not None and not ladder.kills and seen.leader_alive
+    return waiting and (seen.stacks == 0 or seen.stacks != ladder.stacks)
 
 
 def take_over(running: Ladder, asked: Ladder) -> Ladder:

@@ -16,6 +16,7 @@ from annul import cancel, proc
 from annul.board import Board
 from annul.cancel import Ladder
 from annul.catalog import Known
+from annul.runtime.entry import STACKS
 from annul.scheduling import Limits, Queue, Running
 from annul.store import JobRecord
 from annul.tree import Tree
@@ -67,8 +68,15 @@ class Active:
             leader_alive=self.leader_alive,
             unwound=self.board.unwound_at != 0,
             can_dump=not self.known.type.signal_tree and self.board.running_at != 0,
+            stacks=self._stacks() if self.ladder is not None and self.ladder.dumped is not None else 0,
             repeat_term=not self.known.type.signal_tree,
         )
+
+    def _stacks(self) -> int:
+        try:
+            return (self.attempt_dir / STACKS).stat().st_size
+        except OSError:
+            return 0  # the job has removed it
 
     def next_due(self) -> float | None:
         times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.log_at, self.progress_at]

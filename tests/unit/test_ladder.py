@@ -150,6 +150,41 @@ def test_a_grace_of_0_sets_the_flag_for_the_record_and_kills_in_the_same_breath(
     assert climber.ladder.terms == 0
 
 
+def until_killed(stacks: list[int]) -> tuple[Climber, list[int]]:
+    """A ladder that has come to its deadline, where at each look that many bytes of stacks are there."""
+    climber = Climber(ladder(0.01), Seen(leader_alive=True, unwound=True, can_dump=True))
+    looked: list[int] = []
+    while not climber.times(Step.KILL):
+        climber.now = due(climber.ladder, climber.seen)
+        if climber.times(Step.DUMP):
+            looked.append(stacks[min(len(looked), len(stacks) - 1)])
+            climber.seen = msgspec.structs.replace(climber.seen, stacks=looked[-1])
+        climber.climb()
+    return climber, looked
+
+
+def test_the_stacks_are_waited_for_until_they_grow_no_more() -> None:
+    """Asked for at the deadline; a job that gets the processor late is not killed in the middle of its answer."""
+    climber, looked = until_killed([0, 0, 100, 900, 900])
+    assert climber.times(Step.DUMP) == [climber.deadline]
+    assert looked == [0, 0, 100, 900, 900]
+
+
+def test_stacks_that_do_not_come_delay_the_kill_for_a_moment_only() -> None:
+    """So a job that cannot answer, or one that never ends answering, is bounded all the same."""
+    for stacks in ([0], list(range(1, 10_000))):
+        climber, _ = until_killed(stacks)
+        assert climber.times(Step.KILL)[0] - climber.deadline <= 0.1 + 1e-9
+
+
+def test_a_leader_that_ends_while_it_is_asked_for_its_stacks_is_waited_for_no_longer() -> None:
+    """What it has left behind is killed at once."""
+    climber = Climber(ladder(0.01), Seen(leader_alive=True, unwound=True, can_dump=True))
+    climber.oversleep(0.01)
+    climber.see(LEADER_GONE)
+    assert climber.times(Step.KILL) == climber.times(Step.DUMP)
+
+
 @pytest.mark.parametrize("seen", [ALIVE, UNWOUND, LEADER_GONE, COMMAND])
 def test_a_grace_of_0_kills_whatever_is_seen_of_the_job(seen: Seen) -> None:
     """Straight to SIGKILL also for commands, and for what a leader left behind."""
