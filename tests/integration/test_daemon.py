@@ -20,7 +20,7 @@ import zmq
 
 from annul.board import Board
 from annul_client import Client, RequestRefused, State, wire
-from harness import TESTS, TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -598,7 +598,7 @@ def test_job_whose_process_cannot_be_made_fails(make_daemon: MakeDaemon, short_d
         "import msgspec\nfrom annul import JobContext, job\n\nclass P(msgspec.Struct):\n    pass\n\n"
         "@job('fatal', preload=('fatal',))\ndef fatal(ctx: JobContext, params: P) -> None:\n    pass\n"
     )
-    daemon = make_daemon("--jobs", "fatal_jobs", env={"PYTHONPATH": f"{TESTS}:{short_dir}"})
+    daemon = make_daemon("--jobs", "fatal_jobs", env={"PYTHONPATH": f"{DaemonProcess._path()}:{short_dir}"})
     daemon.start()
     with daemon.client() as client:
         job = client.wait(client.submit("fatal", {}).id, 20)
