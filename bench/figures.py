@@ -69,7 +69,7 @@ def daemon(*options: str) -> Iterator[Daemon]:
         places = ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "annul", *places),
+                *(sys.executable, "-m", "annul", "serve", *places),
                 *("--jobs", "bench.jobs", "--no-warm", "--log-level", "WARNING", *options),
             ],
             env={**os.environ, "PYTHONPATH": str(HERE.parent), "NOTIFY_SOCKET": str(folder / "notify")},

@@ -78,7 +78,7 @@ class DaemonProcess:
             ready.bind(str(path))
             ready.settimeout(TIMEOUT_S)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "annul", *self.arguments()],
+                [sys.executable, "-m", "annul", "serve", *self.arguments()],
                 env={**os.environ, "PYTHONPATH": self._path(), **self.env, "NOTIFY_SOCKET": str(path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

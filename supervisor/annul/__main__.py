@@ -1,4 +1,4 @@
-"""`annul serve`: read the options, run the daemon."""
+"""``python -m annul serve`` and ``doctor``: read the options; run the daemon, or look whether it could run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -16,6 +17,8 @@ from annul import logs
 from annul.config import Config
 from annul.errors import StartError, StoreError
 from annul_client import places
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
@@ -28,20 +31,41 @@ def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
     return found
 
 
-@click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file with these settings (names with underscores).",
-)
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Store, logs and staging [$ANNUL_STATE_DIR].")
-@click.option("--runtime-dir", type=click.Path(path_type=Path), help="Sockets and shared memory [$ANNUL_RUNTIME_DIR].")
-@click.option(
-    "--outputs-dir",
-    type=click.Path(path_type=Path),
-    help="Users' outputs; default: users/ in the state directory.",
-)
+def _settings(command: F) -> F:
+    """The options by which the daemon is told what it is; `doctor` looks at just that."""
+    path = click.Path(path_type=Path)
+    for option in reversed(
+        (
+            click.option(
+                "--config",
+                "config_file",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="TOML file with these settings (names with underscores).",
+            ),
+            click.option("--state-dir", type=path, help="Store, logs and staging [$ANNUL_STATE_DIR]."),
+            click.option("--runtime-dir", type=path, help="Sockets and shared memory [$ANNUL_RUNTIME_DIR]."),
+            click.option("--outputs-dir", type=path, help="Users' outputs; default: users/ in the state directory."),
+            click.option(
+                "--jobs", multiple=True, metavar="MODULE", help="A module with further job types; repeatable."
+            ),
+            click.option(
+                "--tree",
+                type=click.Choice(["auto", "cgroup", "session"]),
+                help="How a job's processes are found; default: by cgroup if it can.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def daemon() -> None:
+    """What runs on the daemon's side of annul. People type `annul serve` and `annul doctor`."""
+
+
+@daemon.command()
+@_settings
 @click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores.")
 @click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit.")
 @click.option(
@@ -53,8 +77,6 @@ def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 )
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most.")
 @click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB.")
-@click.option("--jobs", multiple=True, metavar="MODULE", help="A module with further job types; repeatable.")
-@click.option("--tree", type=click.Choice(["auto", "cgroup", "session"]), help="How a job's processes are found.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")
@@ -72,6 +94,33 @@ def serve(config_file: Path | None, no_warm: bool, **options: Any) -> None:
         sys.exit(1)
 
 
+@daemon.command()
+@_settings
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def doctor(config_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Look whether `annul serve` would start here, with these options, and keep its promises.
+
+    Changes nothing. Exits 1 where something would keep it from that, else 0.
+    """
+    from annul.doctor import Finding, Level, examine
+
+    sys.dont_write_bytecode = True  # importing the modules of jobs leaves nothing behind
+    logging.getLogger("annul").setLevel(logging.CRITICAL)  # what is wrong is a finding, said once
+    try:
+        findings = list(examine(_config(config_file, options)))
+    except StartError as error:
+        findings = [Finding("configuration", Level.ERROR, str(error))]
+    failed = any(finding.level is Level.ERROR for finding in findings)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"ok": not failed, "checks": findings}), indent=2))
+    else:
+        for one in findings:
+            click.echo(
+                f"{one.level:<8} {one.check:<10} {one.found}" + (f"\n{'':<19} → {one.advice}" if one.advice else "")
+            )
+    sys.exit(1 if failed else 0)
+
+
 def _config(file: Path | None, options: dict[str, Any]) -> Config:
     """Flags over the file over the defaults."""
     values: dict[str, Any] = {}
@@ -81,7 +130,7 @@ def _config(file: Path | None, options: dict[str, Any]) -> Config:
         except (OSError, ValueError) as error:
             raise StartError(f"reading the configuration {file}: {error}") from error
     values |= {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
-    if options["warm"] is False:
+    if options.get("warm") is False:
         values["warm"] = False
     for name in ("state_dir", "runtime_dir", "outputs_dir"):
         if not isinstance(values.get(name, ""), str | Path):
@@ -100,13 +149,13 @@ def _run(config: Config) -> None:
     os.umask(0o077)
     from annul.daemon import Daemon
 
-    daemon = Daemon(config)
+    running = Daemon(config)
     try:
-        daemon.run()
+        running.run()
     finally:
-        daemon.close()
+        running.close()
     logging.getLogger("annul.daemon").info("stopped", extra={"action": "stop"})
 
 
 if __name__ == "__main__":
-    serve(prog_name="annul serve")
+    daemon(prog_name="annul")

@@ -17,7 +17,9 @@ from annul_client.wire import Stage
 _TERM_AGAIN_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 # SIGKILL is repeated for what was forked meanwhile; from then on the kernel is asked ever less often.
 _KILL_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-_DUMP_S = 0.005  # for the stacks to be written, between the deadline and SIGKILL
+# The stacks are asked for so long before the deadline (or in the last quarter of a short grace): a job that gets the
+# processor late can still answer, and SIGKILL is not late for that.
+_DUMP_S = 0.1
 _STUCK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -41,7 +43,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     asked: float  # monotonic
     asked_at: float  # unix seconds, for display
     flag: float | None = None
-    sigterm: float | None = None
+    sigterm: float | None = None  # noted by who sends it: while there is no process yet, none can be
     dumped: float | None = None  # when the stacks were asked for
     sigkill: float | None = None  # the first one
     terms: int = 0
@@ -53,6 +55,11 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def deadline(self) -> float:
         return self.asked + self.grace_s
+
+    @property
+    def dump_at(self) -> float:
+        """When the stacks are asked for."""
+        return self.deadline - min(_DUMP_S, self.grace_s / 4)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +76,11 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
     if ladder.flag is None:
         ladder = msgspec.structs.replace(ladder, flag=now)
         if ladder.grace_s > 0:
-            return msgspec.structs.replace(ladder, sigterm=now, terms=1, last=now), Step.BEGIN
+            return msgspec.structs.replace(ladder, terms=1, last=now), Step.BEGIN
         return msgspec.structs.replace(ladder, last=now), Step.BEGIN
     if now < _next(ladder, seen):
         return ladder, None
     if now >= ladder.deadline:
-        if seen.can_dump and seen.leader_alive and ladder.dumped is None and ladder.grace_s > 0 and not ladder.kills:
-            return msgspec.structs.replace(ladder, dumped=now, last=now), Step.DUMP
         return (
             msgspec.structs.replace(
                 ladder,
@@ -88,6 +93,8 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
         )
     if not seen.leader_alive:
         return msgspec.structs.replace(ladder, survivors_told=True, last=now), Step.TERM_SURVIVORS
+    if now >= _dump_due(ladder, seen):
+        return msgspec.structs.replace(ladder, dumped=now), Step.DUMP
     return msgspec.structs.replace(ladder, terms=ladder.terms + 1, last=now), Step.TERM_LEADER
 
 
@@ -100,13 +107,16 @@ def _next(ladder: Ladder, seen: Seen) -> float:
     if ladder.kills:
         waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
         return ladder.last + waits[min(ladder.kills, len(waits)) - 1]
-    if ladder.dumped is not None:
-        return ladder.dumped + _DUMP_S
     if not seen.leader_alive:
         return ladder.deadline if ladder.survivors_told else ladder.last
+    again = ladder.last + _TERM_AGAIN_S[min(ladder.terms, len(_TERM_AGAIN_S)) - 1]
     if seen.unwound or not seen.repeat_term:
-        return ladder.deadline
-    return min(ladder.deadline, ladder.last + _TERM_AGAIN_S[min(ladder.terms, len(_TERM_AGAIN_S)) - 1])
+        again = ladder.deadline
+    return min(again, _dump_due(ladder, seen), ladder.deadline)
+
+
+def _dump_due(ladder: Ladder, seen: Seen) -> float:
+    return ladder.dump_at if seen.can_dump and ladder.dumped is None else ladder.deadline
 
 
 def take_over(running: Ladder, asked: Ladder) -> Ladder:

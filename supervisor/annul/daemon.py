@@ -27,7 +27,6 @@ from annul import ending, handlers, places, prctl, recovery, starting, stopping,
 from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
 from annul.config import Config
-from annul.errors import StartError
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
@@ -61,7 +60,7 @@ class Daemon:
         ):
             places.prepare(path, what=what)
         places.prepare(config.state_dir / "jobs", what="job")
-        self._check_same_filesystem()
+        places.check_same_file_system(config.state_dir, config.outputs_dir)
         # Both are locked before anything is bound: a second ipc bind silently steals the socket.
         self._locks = [
             places.lock(config.state_dir, what="state"),
@@ -73,7 +72,7 @@ class Daemon:
         self.store = Store(config.state_dir / "annul.db")
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
-        self.cgroup = self._find_cgroup()
+        self.cgroup = self._make_cgroup()
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self.server = Server(config.runtime_dir)
@@ -301,24 +300,10 @@ class Daemon:
             per_type={name: limit for name, limit in per_type.items() if limit},
         )
 
-    def _check_same_filesystem(self) -> None:
-        if self.config.state_dir.stat().st_dev != self.config.outputs_dir.stat().st_dev:
-            raise StartError(
-                f"{self.config.state_dir} and {self.config.outputs_dir} must be on one file system: outputs are "
-                "published by rename"
-            )
-
-    def _find_cgroup(self) -> Path | None:
+    def _make_cgroup(self) -> Path | None:
         """The directory below which each attempt gets its cgroup; None: by session."""
-        if self.config.tree == "session":
-            return None
-        parent = tree.find_cgroup()
+        parent = tree.choose_cgroup(self.config.tree)
         if parent is None:
-            if self.config.tree == "cgroup":
-                raise StartError(
-                    "--tree cgroup: there is no writable cgroup v2 directory for this process; run under systemd "
-                    "with Delegate=yes, or use --tree session"
-                )
             return None
         own = parent / tree.daemons_group(self.config.state_dir)
         own.mkdir(exist_ok=True)

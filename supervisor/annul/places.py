@@ -16,9 +16,14 @@ def prepare(path: Path, *, what: str) -> None:
     """Make a directory, for its owner only. Raises StartError where it cannot be had or is another user's."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = path.stat()
     except OSError as error:
         raise StartError(f"the {what} directory {path} cannot be made: {error}") from error
+    check_private(path, what=what)
+
+
+def check_private(path: Path, *, what: str) -> None:
+    """Raises StartError where an existing directory is another user's, or others can write to it."""
+    found = path.stat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise StartError(
             f"the {what} directory {path} must belong to uid {os.geteuid()} and be writable by nobody else "
@@ -31,6 +36,15 @@ def check_socket_path(runtime_dir: Path) -> None:
         raise StartError(
             f"the runtime directory's path is too long for sockets ({_SOCKET_PATH_MAX} bytes with the socket's "
             f"name): {runtime_dir}. Name a shorter one with --runtime-dir."
+        )
+
+
+def check_same_file_system(state_dir: Path, outputs_dir: Path) -> None:
+    """Raises StartError where one cannot be renamed into the other."""
+    if state_dir.stat().st_dev != outputs_dir.stat().st_dev:
+        raise StartError(
+            f"{state_dir} and {outputs_dir} must be on one file system: outputs are published by rename. Name another "
+            "--outputs-dir"
         )
 
 
@@ -49,3 +63,20 @@ def lock(path: Path, *, what: str) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def holder(path: Path) -> int | None:
+    """The pid of the daemon that holds a directory's lock; None where none does, or another user's.
+
+    Looks in /proc and takes no lock, not even a shared one: a daemon that starts at this moment must not be refused.
+    """
+    lock_file = path / "lock"
+    try:
+        pid = int(lock_file.read_text())
+        for fd in os.listdir(f"/proc/{pid}/fdinfo"):  # noqa: PTH208 (names of descriptors, no paths)
+            at = Path(f"/proc/{pid}/fd/{fd}")
+            if at.exists() and at.samefile(lock_file) and "FLOCK" in Path(f"/proc/{pid}/fdinfo/{fd}").read_text():
+                return pid
+    except (OSError, ValueError):
+        pass  # no lock file, nobody's pid in it, or not ours to see
+    return None

@@ -14,6 +14,7 @@ import msgspec
 import zmq
 
 from annul.errors import Refused
+from annul_client.places import events_endpoint, requests_endpoint
 from annul_client.wire import (
     ANY_REQUEST,
     MAX_MESSAGE,
@@ -22,6 +23,8 @@ from annul_client.wire import (
     Event,
     Header,
     Model,
+    Ping,
+    Pong,
     Reply,
     Request,
     is_json,
@@ -72,8 +75,8 @@ class Server:
 
     def __init__(self, runtime_dir: Path) -> None:
         """Bind both, in a private directory that is locked already: a second ipc bind silently steals the socket."""
-        self.requests_endpoint = f"ipc://{runtime_dir}/annul.sock"
-        self.events_endpoint = f"ipc://{runtime_dir}/events.sock"
+        self.requests_endpoint = requests_endpoint(runtime_dir)
+        self.events_endpoint = events_endpoint(runtime_dir)
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 8192)
         self.router = self._context.socket(zmq.ROUTER)
@@ -173,6 +176,26 @@ def _rid(body: bytes) -> str:
         return _header(body).rid
     except Refused:
         return ""
+
+
+def ping(runtime_dir: Path, wait_s: float = 2.0) -> Pong | None:
+    """What the daemon with this runtime directory says of itself; None where nobody answers."""
+    if not (runtime_dir / "annul.sock").exists():
+        return None
+    context = zmq.Context()
+    asker = context.socket(zmq.DEALER)
+    try:
+        asker.setsockopt(zmq.LINGER, 0)
+        asker.connect(requests_endpoint(runtime_dir))
+        asker.send(_pack(Ping()))
+        if not asker.poll(int(wait_s * 1000)):
+            return None
+        return msgspec.msgpack.decode(msgspec.msgpack.decode(asker.recv(), type=Reply).ok, type=Pong)
+    except (zmq.ZMQError, msgspec.MsgspecError):
+        return None  # whatever listens there, it is no daemon that can be talked to
+    finally:
+        asker.close()
+        context.term()
 
 
 def _peer(frame: zmq.Frame) -> str:

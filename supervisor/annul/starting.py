@@ -24,7 +24,7 @@ from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
-from annul.tree import CgroupTree, send, send_by
+from annul.tree import CgroupTree, send_by
 from annul_client.wire import ErrorInfo, Progress, State
 
 if TYPE_CHECKING:
@@ -150,10 +150,14 @@ def _launch(sup: Supervision, active: Active) -> None:
 def launched(sup: Supervision, name: str, pid: int, pidfd: int) -> None:
     active = sup.registry.by_name(name)
     if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
-        send(pid, signal.SIGKILL)
+        send_by(pidfd, signal.SIGKILL)
         os.close(pidfd)
         return
-    active.pid, active.pidfd, active.launch_by = pid, pidfd, None
+    active.launch_by = None
+    if active.pid is not None:
+        os.close(pidfd)  # found by its board already
+        return
+    active.pid, active.pidfd = pid, pidfd
     stopping.climb(sup, active)
 
 
@@ -173,16 +177,16 @@ def not_launched(sup: Supervision, name: str, why: str) -> None:
 
 
 def find_leader(sup: Supervision, active: Active) -> Leader:
-    """Get hold of the process that has registered on the board, without its zygote's word for it."""
+    """Get hold of the process that has registered on the board, where its zygote has not told of it."""
     registered = active.board.process()
-    if registered is None:
+    if active.pid is None and registered is not None:
+        active.pid = registered[0]
+        active.pidfd = open_pidfd(*registered)
+        if active.pidfd is None:
+            sup.leader_is_gone(active)
+    if active.pid is None:
         return Leader.NONE
-    active.pid = registered[0]
-    active.pidfd = open_pidfd(*registered)
-    if active.pidfd is not None:
-        return Leader.ALIVE
-    sup.leader_is_gone(active)
-    return Leader.ENDED
+    return Leader.ENDED if active.ended else Leader.ALIVE
 
 
 def give_up(sup: Supervision, active: Active, why: str) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from annul import cancel, ending, lifecycle, proc, regular, starting
 from annul.board import Notice
 from annul.cancel import Ladder, Step
-from annul.lifecycle import Action, Event, StopKind
+from annul.lifecycle import Action, Event, Leader, StopKind
 from annul.registry import Active
 from annul.runtime.entry import DUMP_SIGNAL, STACKS
 from annul.runtime.outcome import Outcome
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from annul.supervision import Supervision
 
 _log = logging.getLogger(__name__)
-_OWN_FRAMES = ("/annul/runtime/entry.py", "/annul/runtime/zygote.py", "<frozen runpy>")  # below every job's own
+_OWN_FRAMES = (  # below every job's own
+    *("/annul/runtime/entry.py", "/annul/runtime/zygote.py", "/annul/runtime/task.py", "<frozen runpy>"),
+    "in _bootstrap",  # and of every thread's
+)
 _STACKS_MAX = 64 * 1024  # bytes of Python stacks in a cancel record
 _STUCK_SHOWN = 10  # processes that the kernel does not end, in a cancel record
 _STUCK_FRAMES = 8  # of the kernel stack of each
@@ -89,6 +92,9 @@ def _go_on(sup: Supervision, active: Active) -> None:
 
 def climb(sup: Supervision, active: Active) -> None:
     """Do what is due on the ladder."""
+    waiting = active.ladder is not None and active.pid is None and not active.ended
+    if waiting and starting.find_leader(sup, active) is Leader.ENDED:  # a stopped zygote must not hold up the cancel
+        ending.look(sup, active)
     while active.ladder is not None and active.intent_noted and not active.over:
         active.ladder, step = cancel.climb(active.ladder, active.seen(), sup.clock.monotonic())
         if step is None:
@@ -101,12 +107,12 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
         case Step.BEGIN:
             write_notice(active, ladder)
             active.tree.look(active.pid, leader_alive=active.leader_alive)  # whom it sees now it knows again later
-            if ladder.sigterm is not None:
-                _terminate(active, whole_tree=active.known.type.signal_tree)
+            if ladder.terms:
+                _terminate(active, ladder, whole_tree=active.known.type.signal_tree)
         case Step.TERM_LEADER:
-            _terminate(active, whole_tree=False)
+            _terminate(active, ladder, whole_tree=False)
         case Step.TERM_SURVIVORS:
-            _terminate(active, whole_tree=True)
+            _terminate(active, ladder, whole_tree=True)
         case Step.DUMP:
             if active.pidfd is not None:
                 send_by(active.pidfd, DUMP_SIGNAL)
@@ -132,16 +138,19 @@ def write_notice(active: Active, ladder: Ladder) -> None:
     active.board.set_cancel(notice, int(ladder.deadline * 1e9))
 
 
-def _terminate(active: Active, *, whole_tree: bool) -> None:
-    """SIGTERM, then SIGCONT so that a stopped job can react."""
+def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
+    """SIGTERM, then SIGCONT so that a stopped job can react; the first that reaches anybody is noted."""
+    sent = False
     if active.pidfd is not None:
-        send_by(active.pidfd, signal.SIGTERM)
+        sent = send_by(active.pidfd, signal.SIGTERM)
         send_by(active.pidfd, signal.SIGCONT)
     if whole_tree:
         for pid in active.tree.look(active.pid, leader_alive=active.leader_alive).pids:
             if pid != active.pid:
-                send(pid, signal.SIGTERM)
+                sent = send(pid, signal.SIGTERM) or sent
                 send(pid, signal.SIGCONT)
+    if sent and ladder.sigterm is None:
+        active.ladder = msgspec.structs.replace(ladder, sigterm=ladder.last)
 
 
 def _kill(sup: Supervision, active: Active) -> None:

@@ -31,6 +31,7 @@ from typing import Protocol
 import msgspec
 
 from annul import proc
+from annul.errors import StartError
 
 _ZOMBIES = 50  # in one look at the most
 _LEADER_KILLS = 6  # rounds after which a leader is killed though others are left below it
@@ -343,35 +344,61 @@ class CgroupTree:
         return found
 
 
+def choose_cgroup(how: str) -> Path | None:
+    """The directory to make job cgroups in; None: trees are found by session. `how`: auto, cgroup or session.
+
+    Raises StartError where cgroups are insisted on and there is none.
+    """
+    if how == SessionTree.name:
+        return None
+    try:
+        return usable_cgroup()
+    except StartError as error:
+        if how == CgroupTree.name:
+            raise StartError(
+                f"--tree cgroup: {error}; run under systemd with Delegate=yes, or use --tree session"
+            ) from error
+        return None
+
+
 def find_cgroup() -> Path | None:
-    """The cgroup v2 directory of this process, where job cgroups can be made in it; None where they cannot."""
+    """As `usable_cgroup`; None where there is none."""
+    try:
+        return usable_cgroup()
+    except StartError:
+        return None
+
+
+def usable_cgroup() -> Path:
+    """The cgroup v2 directory of this process, where job cgroups can be made in it. Raises StartError: why not."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        own = next(
-            (
-                line[4:-1]
-                for line in Path("/proc/self/cgroup").read_text().splitlines(keepends=True)
-                if line[:3] == "0::"
-            ),
-            None,
-        )
-    except OSError:
-        return None
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError as error:
+        raise StartError(f"the cgroup of this process cannot be read: {error}") from error
+    own = next((line[3:] for line in groups if line.startswith("0::")), None)
+    why = "no cgroup v2 file system is mounted here"
     for line in mounts:
         before, _, after = line.partition(" - ")
         if own is None or not after.startswith("cgroup2 "):
             continue
-        path = Path(before.split()[4] + own)
+        root, mount = before.split()[3:5]  # what of the hierarchy is mounted (a container may see a part), and where
+        path = Path(mount, os.path.relpath(own, root))
         probe = path / f"annul-probe-{os.getpid()}"
         try:
             probe.mkdir()
-            usable = (probe / "cgroup.kill").exists() and os.access(path / "cgroup.procs", os.W_OK)
+            can_kill = (probe / "cgroup.kill").exists()
             probe.rmdir()
-        except OSError:
+        except OSError as error:
+            why = f"no cgroup can be made in {path}: {error.strerror}"
             continue
-        if usable:
+        if not can_kill:
+            why = "this kernel has no cgroup.kill (it came with Linux 5.14)"
+        elif not os.access(path / "cgroup.procs", os.W_OK):
+            why = f"no process may be moved out of {path}: its cgroup.procs is not writable"
+        else:
             return path
-    return None
+    raise StartError(why)
 
 
 def daemons_group(state_dir: Path) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,13 @@ import click
 import msgspec
 import pytest
 
+from annul.tree import find_cgroup
 from annul_client import CancelOutcome, CancelRecord, Client, ErrorInfo, Job, Stage, State
 from annul_client.cli import exits, words
 from annul_client.cli import run as run_here
 from annul_client.cli.inputs import collect
 from annul_client.cli.schema import described, fields_of
+from harness import wait_until
 
 ANNUL = str(Path(sys.executable).with_name("annul"))
 TIMEOUT_S = 60
@@ -270,6 +273,56 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(cli: Cli) -> None:
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
+# --- doctor -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["session", "cgroup"])
+def test_doctor_looks_at_this_machine_and_at_the_daemon(make_daemon: Any, short_dir: Path, how: str) -> None:
+    """Before, while and after a daemon runs there: what it found, and how trees are found. Nothing is changed."""
+    if how == "cgroup" and find_cgroup() is None:
+        pytest.skip("there is no writable cgroup v2 directory for this process")
+    daemon = make_daemon("--tree", how)
+    cli = Cli({"ANNUL_STATE_DIR": str(daemon.state_dir), "ANNUL_RUNTIME_DIR": str(daemon.runtime_dir)})
+    options = ["doctor", "--tree", how, "--jobs", "children.jobs"]
+    cli.env["PYTHONPATH"] = daemon._path()
+
+    def said(check: str) -> list[tuple[str, str]]:
+        checks = cli.json(*options, "--json")["checks"]
+        return [(one["level"], one["found"]) for one in checks if one["check"] == check]
+
+    assert said("daemon") == [("info", "none runs here")]
+    assert not daemon.state_dir.exists()
+    daemon.start()
+    ((level, found),) = said("daemon")
+    assert (level, f"trees by {how}" in found) == ("ok", True)
+    ((_, found),) = said("tree")
+    assert found.startswith(f"by {how}")
+    shown = cli(*options)
+    assert shown.returncode == 0
+    assert f"trees by {how}" in shown.stdout
+    assert ("a process is missed" in shown.stdout) is (how == "session")
+    assert "sleepy" in shown.stdout  # of the module that it was told of
+    daemon.stop()
+    assert said("daemon") == [("info", "none runs here")]
+
+
+def test_doctor_exits_1_where_the_daemon_would_not_start(short_dir: Path) -> None:
+    """What is wrong is said, in text and as JSON; what cannot be asked is a usage error, as everywhere."""
+    cli = Cli({"ANNUL_STATE_DIR": str(short_dir / "state"), "ANNUL_RUNTIME_DIR": "/" + "x" * 200})
+    shown = cli("doctor")
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert any(line.startswith("error    runtime") for line in shown.stdout.splitlines())
+    report = cli.json("doctor", "--json", code=1)
+    assert report["ok"] is False
+    assert [one["check"] for one in report["checks"] if one["level"] == "error"] == ["runtime"]
+    (short_dir / "annul.toml").write_text("max_running = 0")
+    assert "max_running" in cli("doctor", "--config", str(short_dir / "annul.toml")).stdout
+    assert cli("doctor", "--no-such-option").returncode == 2
+    assert cli("--endpoint", "ipc:///none", "doctor").returncode == 2
+    assert "--state-dir" in cli("doctor", "--help").stdout
+    assert os.listdir(short_dir) == ["annul.toml"]
+
+
 # --- cancelling ---------------------------------------------------------------------------------------------
 
 
@@ -285,6 +338,114 @@ def test_cancel_tells_in_words_how_the_job_ended(cli: Cli) -> None:
     assert cli("wait", job_id).returncode == 4
     assert cli("cancel", job_id).returncode == 0
     assert cli("cancel", "nosuchjob").returncode == 5
+
+
+MS = r"\+\d+(\.\d)?"
+TOLD = f"asked \\+0 ms, flag {MS}, SIGTERM {MS}, noticed {MS}, tree empty {MS}; ended by sigterm"
+KILLED_AFTER = f"asked \\+0 ms, flag {MS}, SIGTERM {MS}, SIGKILL {MS}, tree empty {MS}; ended by sigkill"
+
+
+@pytest.fixture
+def stopped(make_daemon: Any) -> Iterator[Any]:
+    """Runs a job, cancels it once it has said where it is, and gives its id, and what `show` prints of its end."""
+    daemon = make_daemon("--jobs", "children.stuck", "--max-running", "4")
+    daemon.start()
+    cli = Cli({"ANNUL_ENDPOINT": daemon.endpoint})
+    with daemon.client() as client:
+
+        def stop(
+            type_: str, at: str | None, params: Any = None, grace_s: float | None = None, **options: Any
+        ) -> tuple[str, list[str]]:
+            job = client.submit(type_, params or {}, **options)
+            if at is not None:
+                wait_until(lambda: client.get(job.id).progress.stage == at, f"{type_} to be {at}")
+            if "timeout_s" not in options:
+                client.cancel(job.id, reason="wrong file", by="ann", grace_s=grace_s)
+            assert client.wait(job.id, 20).state.final
+            lines = cli("show", job.id).stdout.splitlines()
+            (first,) = [number for number, line in enumerate(lines) if line.startswith("stopped")]
+            recorded = cli.json("show", job.id, "--json")["cancel"]["stuck_at"].splitlines()
+            assert [line for line in recorded if line] == [line[12:] for line in lines[first + 2 :]]
+            return job.id, lines[first:]
+
+        stop.cli = cli  # type: ignore[attr-defined]
+        yield stop
+
+
+def test_show_draws_the_timeline_of_a_job_that_listened(stopped: Any) -> None:
+    """In a sleep in C, in a coroutine, with grace 0, out of time: each step in its order, with its time."""
+    _, (who, steps) = stopped("sleepy", "sleeping")
+    assert who == "stopped     by ann, “wrong file”, grace 5 s"
+    assert re.fullmatch(f" {{12}}{TOLD}", steps), steps
+    _, (_, steps) = stopped("asleep", "sleeping", {"mark": "/dev/null"})
+    assert re.fullmatch(f" {{12}}{TOLD}", steps), steps
+    _, (_, steps) = stopped("sleepy", "sleeping", grace_s=0)
+    assert re.fullmatch(f" {{12}}asked \\+0 ms, flag {MS}, SIGKILL {MS}, tree empty {MS}; ended by sigkill", steps), (
+        steps
+    )
+    _, (who, steps) = stopped("sleepy", "sleeping", timeout_s=0.5)
+    assert who == "stopped     by annul, out of time, grace 5 s"
+    assert re.fullmatch(f" {{12}}{TOLD}", steps), steps
+
+
+def test_show_draws_the_timeline_of_a_job_that_never_ran(stopped: Any) -> None:
+    """Queued still, or its process not there yet: no signal that was not sent is told of."""
+    _, (_, steps) = stopped("sleepy", None, not_before=datetime.now(UTC) + timedelta(hours=1))
+    assert steps.strip() == "asked +0 ms; nothing of it ever ran"
+    _, (_, steps) = stopped("slow-import", None)
+    assert re.fullmatch(
+        f" {{12}}asked \\+0 ms, flag {MS}(, SIGTERM {MS})?, tree empty {MS}; nothing of it ever ran", steps
+    ), steps
+
+
+def test_show_draws_the_timeline_of_a_tree(stopped: Any, tmp_path: Path) -> None:
+    """What had to be swept is counted."""
+    _, (_, steps) = stopped("escaper", "escaped", {"mark": str(tmp_path / "beat")}, grace_s=0.1)
+    told = TOLD.replace("tree empty", f"SIGKILL {MS}, tree empty").replace("by sigterm", "by sigkill")
+    assert re.fullmatch(f" {{12}}{told}; \\d more process(es)? swept", steps), steps
+
+
+def test_show_draws_the_timeline_of_a_command(cli: Cli, client: Client) -> None:
+    """One that ignores SIGTERM is killed; it has no Python stack of its own to show."""
+    job_id = cli("exec", "--detach", "--", "sh", "-c", IGNORES_SIGTERM).stdout.strip()
+    wait_until(lambda: b"ready" in client.logs(job_id), "the command to ignore SIGTERM")
+    assert cli("cancel", job_id, "--grace", "0.1", "--wait").returncode == 0
+    *_, steps = cli("show", job_id).stdout.splitlines()
+    told = f" {{12}}asked \\+0 ms, flag {MS}, SIGTERM {MS}(, noticed {MS})?, SIGKILL {MS}, tree empty {MS}; "
+    assert re.fullmatch(f"{told}ended by sigkill; \\d more process(es)? swept", steps), steps
+
+
+def test_show_draws_the_timeline_of_a_shutdown(daemon: Any, cli: Cli, client: Client) -> None:
+    """Who stopped the job is annul itself."""
+    job = client.submit("sleepy", {})
+    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    daemon.stop()
+    daemon.start()
+    *_, who, steps = cli("show", job.id).stdout.splitlines()
+    assert who == "stopped     by annul, which was stopped, grace 5 s"
+    assert re.fullmatch(f" {{12}}{TOLD}", steps), steps
+
+
+@pytest.mark.parametrize(
+    ("type_", "threads", "where"),
+    [
+        ("sleeps-on", 1, ["in sleeps_on"]),
+        ("holds-gil", 3, ["in wait_for_ever", "in wait_for_ever", "in lock_twice", "in holds_gil"]),
+        ("thread-holds-gil", 3, ["in lock_twice", "in wait_for_ever", "in thread_holds_gil"]),
+    ],
+)
+def test_show_tells_where_a_job_was_stuck(stopped: Any, type_: str, threads: int, where: list[str]) -> None:
+    """All its threads' Python stacks, also while C holds the GIL; indented below the timeline, and in the job's log."""
+    job_id, (_, steps, *stuck) = stopped(type_, "stuck")
+    assert re.fullmatch(f" {{12}}{KILLED_AFTER}", steps), steps
+    assert stuck[0].startswith("stuck here  ")
+    assert all(line.startswith(" " * 12) for line in stuck[1:])
+    stacks = [line[12:] for line in stuck]
+    assert sum("most recent call first" in line for line in stacks) == threads
+    ours = [line.rpartition(", ")[2].partition(" ")[2].partition(" ")[2] for line in stacks if "stuck.py" in line]
+    assert ours == where
+    log = [line for line in stopped.cli("logs", job_id).stdout.splitlines() if line]
+    assert log[-len(stacks) :] == stacks
 
 
 def test_cancel_by_user_reaches_only_that_user(cli: Cli, client: Client) -> None:
@@ -498,11 +659,19 @@ def ended(state: State, cancel: CancelRecord | None = None, error: ErrorInfo | N
 def test_a_cancel_record_is_told_in_words() -> None:
     """Each step with its time since the cancel, what ended it, and what else there is to know."""
     assert words.cancel_steps(KILLED) == (
-        "asked +0 ms, flag +0.2, SIGTERM +0.3, noticed +1.1, SIGKILL +5,000.0, gone +5,004.2; ended by sigkill; "
+        "asked +0 ms, flag +0.2, SIGTERM +0.3, noticed +1.1, SIGKILL +5000, tree empty +5004; ended by sigkill; "
         "2 more processes swept; a result came too late and was dropped"
     )
-    before = CancelRecord(reason="", kind="cancel", by="", grace_s=0, asked_at=ASKED, stage=Stage.BEFORE_START)
+    before = CancelRecord(
+        reason="", kind="cancel", by="", grace_s=0, asked_at=ASKED, gone_s=0.0, stage=Stage.BEFORE_START
+    )
     assert words.cancel_steps(before) == "asked +0 ms; nothing of it ever ran"
+    stuck = msgspec.structs.replace(KILLED, gone_s=None, stage=None, swept=0, late_result=False, stuck=True)
+    assert words.cancel_steps(stuck).endswith("SIGKILL +5000; STUCK, the kernel does not end it")
+    by_flag = msgspec.structs.replace(KILLED, noticed_s=0.00025, sigkill_s=None, gone_s=0.12)
+    assert words.cancel_steps(by_flag).startswith(
+        "asked +0 ms, flag +0.2, noticed +0.2, SIGTERM +0.3, tree empty +120;"
+    )
     assert words.cancel_asker(KILLED) == "by ann [2J, “wrong file”, grace 5 s"  # no escape reaches the terminal
 
 

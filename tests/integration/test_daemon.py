@@ -20,14 +20,14 @@ import zmq
 
 from annul.board import Board
 from annul_client import Client, RequestRefused, State, wire
-from harness import TESTS, TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
 
 def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "annul", *arguments],
+        [sys.executable, "-m", "annul", "serve", *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -623,7 +623,7 @@ def test_job_whose_process_cannot_be_made_fails(make_daemon: MakeDaemon, short_d
         "import msgspec\nfrom annul import JobContext, job\n\nclass P(msgspec.Struct):\n    pass\n\n"
         "@job('fatal', preload=('fatal',))\ndef fatal(ctx: JobContext, params: P) -> None:\n    pass\n"
     )
-    daemon = make_daemon("--jobs", "fatal_jobs", env={"PYTHONPATH": f"{TESTS}:{short_dir}"})
+    daemon = make_daemon("--jobs", "fatal_jobs", env={"PYTHONPATH": f"{DaemonProcess._path()}:{short_dir}"})
     daemon.start()
     with daemon.client() as client:
         job = client.wait(client.submit("fatal", {}).id, 20)

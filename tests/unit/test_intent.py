@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from annul import ending, stopping
+from annul import stopping
 from annul.board import Board
 from annul.lifecycle import Event, StopKind, Verdict
 from annul.runtime import outcome

@@ -139,7 +139,7 @@ def test_nothing_is_climbed_before_it_is_asked_for_and_the_first_rung_is_due_at_
     assert due(fresh, ALIVE) == fresh.asked
     climbed, step = climb(fresh, ALIVE, fresh.asked)
     assert step is Step.BEGIN
-    assert (climbed.flag, climbed.sigterm, climbed.terms) == (fresh.asked, fresh.asked, 1)
+    assert (climbed.flag, climbed.terms) == (fresh.asked, 1)
 
 
 def test_a_grace_of_0_sets_the_flag_for_the_record_and_kills_in_the_same_breath() -> None:
@@ -147,7 +147,44 @@ def test_a_grace_of_0_sets_the_flag_for_the_record_and_kills_in_the_same_breath(
     climber = Climber(ladder(0.0))
     assert climber.did == [(100.0, Step.BEGIN), (100.0, Step.KILL)]
     assert climber.ladder.flag == 100.0
-    assert climber.ladder.sigterm is None
+    assert climber.ladder.terms == 0
+
+
+RUNNING = Seen(leader_alive=True, unwound=False, can_dump=True)
+
+
+@pytest.mark.parametrize(("grace_s", "before_s"), [(5.0, 0.1), (0.4, 0.1), (0.2, 0.05), (0.004, 0.001)])
+def test_the_stacks_are_asked_for_once_shortly_before_the_deadline(grace_s: float, before_s: float) -> None:
+    """So that SIGKILL comes on time, however long the answer takes."""
+    climber = Climber(ladder(grace_s), RUNNING)
+    climber.wait(grace_s + 0.001)
+    assert climber.times(Step.DUMP) == pytest.approx([climber.deadline - before_s])
+    assert climber.times(Step.KILL)[0] == pytest.approx(climber.deadline)
+
+
+@pytest.mark.parametrize("seen", [ALIVE, UNWOUND, LEADER_GONE, COMMAND])
+def test_who_runs_no_python_is_not_asked_for_its_stacks(seen: Seen) -> None:
+    """Neither is a leader that has ended."""
+    climber = Climber(ladder(1.0), seen)
+    climber.wait(2.0)
+    assert climber.times(Step.DUMP) == []
+
+
+def test_sigterm_is_repeated_on_time_also_where_the_stacks_are_asked_for() -> None:
+    """That is no rung of the ladder: everything else stays where it was."""
+    with_dump, without = Climber(ladder(3.0), RUNNING), Climber(ladder(3.0))
+    with_dump.wait(3.5)
+    without.wait(3.5)
+    assert [one for one in with_dump.did if one[1] is not Step.DUMP] == without.did
+
+
+def test_a_grace_that_is_cut_short_is_not_spent_on_the_stacks() -> None:
+    """Where the deadline has come, they are not asked for any more."""
+    climber = Climber(ladder(5.0), RUNNING)
+    climber.wait(1.0)
+    climber.ladder = take_over(climber.ladder, ladder(0.0))
+    climber.climb()
+    assert (climber.times(Step.DUMP), climber.times(Step.KILL)) == ([], [climber.now])
 
 
 @pytest.mark.parametrize("seen", [ALIVE, UNWOUND, LEADER_GONE, COMMAND])

@@ -28,7 +28,6 @@ from annul_client.wire import CancelOutcome, State
 
 TORTURE = int(os.environ.get("ANNUL_TORTURE", "0"))
 TYPE_GRACE_S = 5.0
-DUMP_S = 0.005  # between the deadline and SIGKILL, for the stacks
 HAIR = 1e-6
 LIMITS = Limits(total=2, per_user=2, per_type={"slow": 1})
 
@@ -260,10 +259,8 @@ class Daemon:
             active = self.active.get(name[0])
             if active is None or active.record.name != name or self.world.now < deadline:
                 continue
-            dumped = active.ladder.dumped if active.ladder else None
-            if dumped is None or self.world.now >= dumped + DUMP_S:
-                left = [one for one in self.world.tree(name) if one.phase == 3 and not one.doomed]
-                assert not left, "C4: no SIGKILL at the deadline"
+            left = [one for one in self.world.tree(name) if one.phase == 3 and not one.doomed]
+            assert not left, "C4: no SIGKILL at the deadline"
 
     # --- as in the ledger ----------------------------------------------------------------------------------------
 

@@ -400,8 +400,7 @@ def test_a_stranger_who_got_the_leaders_pid_is_left_alone(tmp_path: Path) -> Non
     tree = SessionTree(
         mark=MARK,
         board=tmp_path / "board",
-        reapers=list,
-        leaders=list,
+        census=lambda: Census([], []),
         chain_intact=False,
     )
     try:

@@ -22,7 +22,7 @@ class Root(click.Group):
         "Run jobs": ("run", "exec", "submit"),
         "Look and wait": ("list", "show", "wait", "result", "logs"),
         "Stop": ("cancel",),
-        "The daemon": ("serve", "ping", "types"),
+        "The daemon": ("serve", "doctor", "ping", "types"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -69,7 +69,7 @@ def cli(ctx: click.Context, endpoint: str | None) -> None:
     """
     from .session import Session
 
-    if endpoint is not None and ctx.invoked_subcommand == "serve":
+    if endpoint is not None and ctx.invoked_subcommand in ("serve", "doctor"):
         raise click.UsageError("--endpoint is where to find a daemon; one is put elsewhere by --runtime-dir")
     ctx.obj = Session(ctx, endpoint)
 

@@ -67,6 +67,7 @@ class EmbeddedDaemon:
                         "-P",  # a file called annul.py in the current directory is not the daemon
                         "-m",
                         "annul",
+                        "serve",
                         "--state-dir",
                         str(self._state),
                         "--outputs-dir",

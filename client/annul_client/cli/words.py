@@ -52,18 +52,17 @@ def ending(job: wire.Job) -> str:
 
 
 def cancel_steps(record: wire.CancelRecord) -> str:
-    """``asked +0 ms, flag +0.2, SIGTERM +0.3, gone +5.0; ended by sigterm``."""
-    steps = ["asked +0 ms"]
-    for name, at_s in (
+    """``asked +0 ms, flag +0.2, SIGTERM +0.3, noticed +1.1, tree empty +5.0; ended by sigterm``, as time went."""
+    steps = [
         ("flag", record.flag_s),
         ("SIGTERM", record.sigterm_s),
         ("noticed", record.noticed_s),
         ("SIGKILL", record.sigkill_s),
-        ("gone", record.gone_s),
-    ):
-        if at_s is not None:
-            steps.append(f"{name} +{at_s * 1000:,.1f}")
-    said = ", ".join(steps)
+        # Of a job that was still queued there never was a tree.
+        ("tree empty", record.gone_s if record.flag_s is not None else None),
+    ]
+    timed = sorted((at_s, place, name) for place, (name, at_s) in enumerate(steps) if at_s is not None)
+    said = ", ".join(["asked +0 ms", *(f"{name} +{_ms(at_s)}" for at_s, _, name in timed)])
     match record.stage:
         case None:
             pass
@@ -78,6 +77,11 @@ def cancel_steps(record: wire.CancelRecord) -> str:
     if record.stuck:
         said += "; STUCK, the kernel does not end it" if record.gone_s is None else "; was stuck in the kernel"
     return said
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds: ``0.3``, ``86.0``, ``5003``."""
+    return f"{seconds * 1000:.{0 if seconds >= 0.1 else 1}f}"
 
 
 def cancel_asker(record: wire.CancelRecord) -> str:
@@ -113,7 +117,8 @@ def facts(job: wire.Job, now: datetime) -> list[tuple[str, str]]:
         pairs.append(("error", f"{job.error.code}{where}: {printable(job.error.message)}"))
     if job.cancel is not None:
         pairs += [("stopped", cancel_asker(job.cancel)), ("", cancel_steps(job.cancel))]
-        pairs += [("", printable(line)) for line in job.cancel.stuck_at.splitlines()]
+        lines = job.cancel.stuck_at.splitlines()
+        pairs += [("" if n else "stuck here", printable(line)) for n, line in enumerate(lines)]
     elif job.swept:
         pairs.append(("left behind", swept(job.swept)))
     pairs += [("file" if n == 0 else "", path) for n, path in enumerate(job.files)]

@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import gc
 import importlib
+import inspect
 import logging
 import os
 import resource
@@ -147,7 +148,7 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
         signals.disarm()
         if not _is_cancel(error):
             raise
-        stage = signals.stage if board.running_at else Stage.BEFORE_START
+        stage = signals.stage if board.running_at and _entered(job_type, error) else Stage.BEFORE_START
         return Outcome(verdict=Verdict.CANCELLED, stage=stage)
 
 
@@ -163,6 +164,14 @@ def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSi
     notifier.nudge(wait_s=0.2)
     returned = job_type.function(context, params)
     return task.run(returned, signals) if asyncio.iscoroutine(returned) else returned
+
+
+def _entered(job_type: JobType | None, error: BaseException) -> bool:
+    """Whether the job's function can have been entered: a cancel may come between the stamp and the call."""
+    code = getattr(job_type.function, "__code__", None) if job_type else None
+    if code is None or code.co_flags & inspect.CO_COROUTINE:
+        return True
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _is_cancel(error: BaseException) -> bool:

@@ -47,8 +47,7 @@ class Store:
         self.path = path
         self._queries = _queries()
         self._open = False  # whether a transaction is
-        _refuse_no_database(path)
-        self._refuse_others()
+        check(path)
         try:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
         except sqlite3.Error as error:
@@ -62,33 +61,6 @@ class Store:
         except StartError:
             self._db.close()
             raise
-
-    def _refuse_others(self) -> None:
-        """Through a connection that cannot write: closing that one does not fold the log of a crash into the file."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return
-        log = self.path.with_name(f"{self.path.name}-wal")
-        # "immutable" makes no files beside it, and reads no log.
-        how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
-        try:
-            db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=0)
-            try:
-                (version,) = db.execute("PRAGMA user_version").fetchone()
-                (application,) = db.execute("PRAGMA application_id").fetchone()
-                (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            finally:
-                db.close()
-        except sqlite3.Error as error:
-            raise _cannot_open(self.path, error) from error
-        if application != _APPLICATION_ID and (tables or application):
-            raise StartError(
-                f"{self.path} is another program's database; it was not touched. Name another --state-dir."
-            )
-        if version > len(migrations()):
-            raise StartError(
-                f"the store {self.path} has schema {version}, this annul knows up to {len(migrations())}: it was "
-                "written by a newer annul. Install that version again; the store was not touched."
-            )
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -263,6 +235,40 @@ def _cannot_open(path: Path, why: object) -> StartError:
         f"cannot open the store {path}: {why}. It was not changed. If another program has it open, stop that one; if "
         "it is damaged, restore a backup or move it away to start with an empty one."
     )
+
+
+def check(path: Path) -> int | None:
+    """Its schema's version; None where there is no store yet.
+
+    Writes nothing, and makes no file but the index of a log that has none.
+
+    Raises StartError where it is newer than this program, another program's, damaged, or cannot be opened.
+    """
+    _refuse_no_database(path)
+    if not path.exists() or not path.stat().st_size:
+        return None
+    # Through a connection that cannot write: closing that one does not fold the log of a crash into the file.
+    # "immutable" makes no files beside it, and reads no log; the log's index is made only where it is missing.
+    log, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
+    how = "immutable=1" if not log.exists() or not log.stat().st_size else f"readonly_shm={int(index.exists())}"
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&{how}", uri=True, timeout=0)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise _cannot_open(path, error) from error
+    if application != _APPLICATION_ID and (tables or application):
+        raise StartError(f"{path} is another program's database; it was not touched. Name another --state-dir.")
+    if version > len(migrations()):
+        raise StartError(
+            f"the store {path} has schema {version}, this annul knows up to {len(migrations())}: it was "
+            "written by a newer annul. Install that version again; the store was not touched."
+        )
+    return int(version)
 
 
 def _refuse_no_database(path: Path) -> None:
