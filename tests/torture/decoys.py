@@ -60,10 +60,12 @@ def main(record: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    while True:
-        info = signal.sigwaitinfo(signals)
-        with record.open("a") as file:
-            file.write(f"{info.si_signo} from pid {info.si_pid}\n")
+    parent = os.getppid()
+    while os.getppid() == parent:  # it is not to stay when the bench is killed
+        info = signal.sigtimedwait(signals, 1)
+        if info is not None:
+            with record.open("a") as file:
+                file.write(f"{info.si_signo} from pid {info.si_pid}\n")
 
 
 if __name__ == "__main__":

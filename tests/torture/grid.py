@@ -6,7 +6,7 @@ Trials are dealt from shuffled decks, so that a few hundred of them have had eve
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -29,11 +29,6 @@ class Behaviour(msgspec.Struct, frozen=True):
     tree: bool = True  # it may have descendants
     own: str = ""  # its name in kinds.py, where that differs
     manners: tuple[str, ...] = ()  # how it may be cancelled; (): in every way that its type allows
-
-    @property
-    def hard(self) -> bool:
-        """Whether only SIGKILL ends it."""
-        return self.stages == {SIGKILL}
 
 
 _ANY = frozenset({BEFORE, FLAG, SIGTERM, SIGKILL})
@@ -116,11 +111,8 @@ class Trial(msgspec.Struct, frozen=True):
         """What may end its job, where it was cancelled once it was where it wanted to be."""
         if self.manner == "kill":
             return _KILLED | ({BEFORE} & self.terms.stages)
-        if self.stubborn or (self.manner == "twice" and not self.terms.tree):
-            return _KILLED | self.terms.stages
-        if self.manner == "twice" or self.shape in _FORKING:
-            return _KILLED | self.terms.stages
-        return self.terms.stages
+        may_outlive = self.stubborn or self.manner == "twice" or self.shape in _FORKING
+        return self.terms.stages | (_KILLED if may_outlive else frozenset())
 
 
 class _Deck(Generic[T]):
@@ -148,7 +140,9 @@ def deal(seed: int, count: int) -> list[Trial]:
     return [_trial(rng, number, behaviours.deal(), manners, shapes, bursts) for number in range(count)]
 
 
-def _trial(rng: random.Random, number: int, behaviour: str, manners: _Deck[str], shapes: _Deck[str], bursts) -> Trial:  # noqa: ANN001
+def _trial(
+    rng: random.Random, number: int, behaviour: str, manners: _Deck[str], shapes: _Deck[str], bursts: Iterator[int]
+) -> Trial:
     terms = BEHAVIOURS[behaviour]
 
     def possible(manner: str) -> bool:

@@ -144,7 +144,10 @@ def _trials(accounts: Iterable[Account], finals: dict[str, SeenEvent]) -> Iterat
 def _answers(account: Account, finals: dict[str, SeenEvent]) -> Iterator[Violation]:
     """What a cancel was answered is what became of the job, and one of the answers that its moment allows."""
     ours = [ask for ask in account.asks if ask.outcome]
-    if ours and ours[0].outcome not in account.trial.terms.outcomes:
+    possible = account.trial.terms.outcomes
+    if account.trial.manner in {"user", "label"} and "already_final" in possible:
+        possible |= {"not_found"}  # of those that live, none matches any more
+    if ours and ours[0].outcome not in possible:
         yield Violation("answer", account.jobs[0] if account.jobs else "", f"{account.trial}: {ours[0]}")
     for ask in ours:
         for job_id in ask.accepted:

@@ -24,6 +24,7 @@ from torture.shapes import BEAT
 FINAL = frozenset({"completed", "failed", "cancelled"})
 _SCAN_S = 0.5
 _PAGE = 500
+_ANSWER_S = 60
 
 
 class SeenCancel(msgspec.Struct, kw_only=True, frozen=True):
@@ -277,6 +278,8 @@ def _whole_log(context: zmq.Context[Any], requests: str) -> Iterator[SeenEvent]:
     since = 0
     while True:
         asking.send(msgspec.msgpack.encode({"v": 1, "rid": "w", "verb": "events", "since": since, "limit": _PAGE}))
+        if not asking.poll(_ANSWER_S * 1000):
+            raise TimeoutError("the daemon does not tell its events")
         reply = msgspec.msgpack.decode(asking.recv())
         page = msgspec.convert(reply["ok"]["events"], list[SeenEvent])
         if not page:
