@@ -120,10 +120,12 @@ class SessionTree:
         self._sessions: set[int] = set()  # of members seen so far
         self._groups: set[int] = set()  # of members seen in the last look, ended ones too
         self._kills = 0
+        self._leader: int | None = None
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
             return Look([])
+        self._leader = leader
         self._sessions.add(leader)
         self._groups = set()
         sure = True
@@ -172,7 +174,7 @@ class SessionTree:
         """What the leader has left behind, and whether that is certain.
 
         Invariant: a child of a reaper that is no leader is an orphan of some leader that has ended. It is this one's
-        where that can be seen, or where no other can claim it; and it may be the next leader, as long as a fork is
+        where that can be seen (nearly always, by its brand), or where no other can claim it; and it may be the next leader, as long as a fork is
         under way.
         """
         leaders, rivals = set(self._leaders()), [rival for rival in self._rivals() if rival is not self]
@@ -191,14 +193,18 @@ class SessionTree:
                     # Race: one that forks and ends between the listing and the look at it was nobody's business, but
                     # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
                     sure = False
-                elif self.owns(one) or (reaper.settled and not rivals):
-                    self._remember(one)
+                elif (ours := self.owns(one)) or (reaper.settled and not rivals and self._brand(pid) is None):
+                    if ours:
+                        self._remember(one)
+                    else:
+                        # Race: it may be of a leader whose end was not noticed yet; that one must not take it for ours.
+                        self._groups.add(one.group)
                     if one.alive:
                         found.append(pid)
                     else:
                         ended_groups.add(one.group)
                         zombies += 1
-                elif not any(rival.owns(one) for rival in rivals):
+                elif self._brand(pid) is None and not any(rival.owns(one) for rival in rivals):
                     sure = False
         if found:
             return found, sure
@@ -213,7 +219,15 @@ class SessionTree:
         """Whether it can be seen that this process is of this tree."""
         if self._known.get(one.pid) == one.start_time or one.session in self._sessions:
             return True
+        of = self._brand(one.pid)
+        if of is not None:
+            return of == self._leader
         return one.alive and proc.reads_as_marked(one.pid, self._mark, self._board)
+
+    def _brand(self, pid: int) -> int | None:
+        """Whose a process is, by the mark that nothing it does by accident removes; None where that says nothing."""
+        of = proc.branded(pid)
+        return of if of == self._leader or of in set(self._leaders()) else None
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
         """Look at every process there is: by descent, session, mark."""

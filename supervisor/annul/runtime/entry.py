@@ -69,6 +69,7 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     pid = os.getpid()
     os.setsid()
     prctl.set_child_subreaper()
+    proc.brand(pid)
     try:
         if launch.cgroup is not None:
             _enter(Path(launch.cgroup))
