@@ -23,7 +23,7 @@ from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
-from annul.tree import CgroupTree, send, send_by
+from annul.tree import CgroupTree, send_by
 from annul_client.wire import ErrorInfo, Progress, State
 
 if TYPE_CHECKING:
@@ -150,10 +150,14 @@ def _launch(sup: Supervision, active: Active) -> None:
 def launched(sup: Supervision, name: str, pid: int, pidfd: int) -> None:
     active = sup.registry.by_name(name)
     if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
-        send(pid, signal.SIGKILL)
+        send_by(pidfd, signal.SIGKILL)
         os.close(pidfd)
         return
-    active.pid, active.pidfd, active.launch_by = pid, pidfd, None
+    active.launch_by = None
+    if active.pid is not None:
+        os.close(pidfd)  # found by its board already
+        return
+    active.pid, active.pidfd = pid, pidfd
     stopping.climb(sup, active)
 
 
@@ -163,15 +167,21 @@ def not_launched(sup: Supervision, name: str, why: str) -> None:
     if active is None:
         return
     active.launch_by = None
-    registered = active.board.process()
-    if registered is None:
+    find(sup, active)
+    if active.pid is None:
         give_up(sup, active, why)
+    else:
+        stopping.climb(sup, active)
+
+
+def find(sup: Supervision, active: Active) -> None:
+    """Take up the process that has registered on the board, where its zygote has not told of it."""
+    registered = active.board.process()
+    if active.pid is not None or active.ended or registered is None:
         return
     active.pid = registered[0]
     active.pidfd = open_pidfd(*registered)
-    if active.pidfd is not None:
-        stopping.climb(sup, active)
-    else:
+    if active.pidfd is None:
         active.ended = True
         ending.look(sup, active)
 

@@ -79,6 +79,8 @@ def _stop_now(sup: Supervision, active: Active) -> None:
 
 def climb(sup: Supervision, active: Active) -> None:
     """Do what is due on the ladder."""
+    if active.ladder is not None and not active.over:
+        starting.find(sup, active)  # a zygote that is stopped must not hold up the cancel
     while active.ladder is not None and active.intent_noted and not active.over:
         active.ladder, step = cancel.climb(active.ladder, active.seen(), sup.clock.monotonic())
         if step is None:
