@@ -20,7 +20,7 @@ def test_no_promise_is_broken_under_fire(tree: str, short_dir: Path) -> None:
     if tree == "cgroup" and find_cgroup() is None:
         pytest.skip("there is no writable cgroup v2 directory for this process")
     report = Race(short_dir, tree=tree, trials=TRIALS, seed=8, max_running=8).run()
-    assert not report.violations
+    assert not report.violations, "\n".join(map(str, report.violations))
     trials = [account.trial for account in report.accounts]
     assert len(trials) == TRIALS
     assert {trial.behaviour for trial in trials} == set(BEHAVIOURS)

@@ -40,7 +40,7 @@ def command(beats: str, shape: str, *, stubborn: bool, ends_after_s: float | Non
     """An argv for `exec` that grows such a tree. `stubborn`: what it starts ignores SIGTERM."""
     grow = _SHELL_SHAPES[shape]
     if stubborn:
-        grow = f"trap '' TERM; {grow} trap - TERM;" if grow else "trap '' TERM;"
+        grow = f"trap '' TERM\n{grow}\ntrap - TERM"
     end = f"sleep {ends_after_s:.3f}; exit 0" if ends_after_s is not None else 'set -- "$d"; eval "$beat"'
     script = f'beat=$2; d=$1/$ANNUL_JOB_ID; mkdir -p "$d"; {grow}\n: >"$d/{READY}"; {end}'
     return ["sh", "-c", script, "sh", beats, SHELL_BEAT]
