@@ -211,7 +211,7 @@ def test_leftovers_of_a_completed_job_are_swept(client: Client, tmp_path: Path) 
 
 
 def test_leftovers_are_not_taken_for_those_of_another_job(client: Client, tmp_path: Path) -> None:
-    """What a job leaves behind is its own, also while another's survivors have their grace: neither keeps the other's."""
+    """What a job leaves behind is its own, also while another's survivors have their grace."""
     patient = started(client, "patient", "working", {"mark": str(tmp_path / "mark")})
     wait_until(Path(tmp_path / "mark.ready").exists, "the child")
     client.cancel(patient.id)

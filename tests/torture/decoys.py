@@ -50,7 +50,12 @@ def start(folder: Path) -> list[Decoy]:
         Decoy("in the daemon's session", folder / "decoy-1", session=False, env={}),
         Decoy("in its own session", folder / "decoy-2", session=True, env={}),
         Decoy("with a job's environment", folder / "decoy-3", session=True, env=_LOOKS_LIKE_A_JOB),
-        Decoy("in the daemon's session, with a job's environment", folder / "decoy-4", session=False, env=_LOOKS_LIKE_A_JOB),
+        Decoy(
+            "in the daemon's session, with a job's environment",
+            folder / "decoy-4",
+            session=False,
+            env=_LOOKS_LIKE_A_JOB,
+        ),
     ]
 
 

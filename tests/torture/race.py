@@ -509,4 +509,3 @@ def _children(pid: int) -> list[int]:
 def _model(exchange: Exchange) -> None:
     """A model that never answers, or never stops."""
     (trickle() if exchange.request.body.get("stream") else hang())(exchange)
-

@@ -1,5 +1,5 @@
-"""The witness: a process of its own that knows of the daemon only what it tells on its PUB socket, and of jobs only what
-/proc and their heartbeats show.
+"""The witness: a process of its own that knows of the daemon what it tells on its sockets, and of jobs what /proc and
+their heartbeats show.
 
 ``python -m torture.witness BASE BEATS STATE REQUESTS EVENTS DAEMON`` watches until its standard input closes; then it
 asks for the whole event log and writes its `Evidence` to BASE/evidence. It judges nothing: `judge` does.
@@ -8,7 +8,6 @@ asks for the whole event log and writes its `Evidence` to BASE/evidence. It judg
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 from collections.abc import Iterator
@@ -185,12 +184,16 @@ def _pids() -> list[int]:
 
 def _links(pid: int) -> list[str]:
     """The files that a process has open, and its directory."""
-    found = []
     try:
-        for name in ["cwd", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))]:
-            found.append(os.readlink(f"/proc/{pid}/{name}"))
+        names = ["cwd", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))]
     except OSError:
-        pass  # it ends, or closes a file
+        return []  # it is gone
+    found = []
+    for name in names:
+        try:
+            found.append(os.readlink(f"/proc/{pid}/{name}"))
+        except OSError:
+            continue  # closed meanwhile
     return found
 
 
