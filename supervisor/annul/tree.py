@@ -9,8 +9,8 @@ the user's runs, nothing ever leaves it, and `cgroup.kill` ends it in the kernel
 `setsid`ed too, stay below it; and so are the zygotes and the daemon, so what outlives its leader becomes a *direct
 child* of the one it was forked from. There, every direct child that is no leader is left over from a leader that has
 ended. That needs no mark on the process: it holds for a cleared environment in a new session too. Whose it is, where
-several leaders have ended, its brand says: a resource limit without effect, which holds the leader's pid. Only where the
-chain was broken (zygote and daemon both died) does it fall back on the session, the environment mark and the mapped
+several leaders have ended, its brand says: a resource limit without effect, which holds the leader's pid. Only where
+the chain was broken (zygote and daemon both died) does it fall back on the session, the environment mark and the mapped
 board, and then a process that has none of the three is not found: it was exec'ed with another environment in another
 session, and orphaned while no supervisor lived.
 
