@@ -6,9 +6,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
+TRIALS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench eval docs clean
+.PHONY: help run test check format bench torture eval docs clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ format: $(VENV)/installed-dev  ## Format the sources and fix what can be fixed
 
 bench: $(VENV)/installed-dev  ## Measure start and cancel beside their floors; writes bench/results/
 	@$(BIN)/python -m bench
+
+torture: $(VENV)/installed-dev  ## Race random cancels against a real daemon, judged by a witness (TRIALS=10000)
+	@PYTHONPATH=tests $(BIN)/python -m torture --trials $(TRIALS)
 
 eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=directory with manifest.tsv and truth/)
 	@$(BIN)/python bench/eval_cv.py

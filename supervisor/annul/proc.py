@@ -6,7 +6,9 @@ reported as None ("gone or not ours to see"), never guessed at.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
 from pathlib import Path
 
 import msgspec
@@ -104,3 +106,33 @@ def marks(pid: int) -> frozenset[bytes]:
     except OSError:
         pass
     return frozenset(found)
+
+
+_BRAND = 1 << 62  # microseconds: as good as no limit
+
+
+def brand_of(attempt: str) -> int:
+    """The number that marks the processes of an attempt, by its name: in ``RLIMIT_RTTIME``, microseconds."""
+    return _BRAND + (int.from_bytes(hashlib.blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
+
+
+def brand(attempt: str) -> None:
+    """Mark this process, and all that descend from it, in a resource limit that has no effect. It survives fork, exec,
+    another session, another environment and closed files.
+
+    Where there is such a limit already it stays: it may be the mark of a job in which this daemon runs.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    if soft == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_RTTIME, (brand_of(attempt), hard))
+
+
+def branded(pid: int) -> int | None:
+    """The number that a process (also a zombie) was marked with; None where it has no such mark, or is gone."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+            line = next((line for line in file if line.startswith(b"Max realtime timeout")), b"")
+    except OSError:
+        return None
+    soft = line.split()[3:4]
+    return int(soft[0]) if soft and soft[0].isdigit() and int(soft[0]) >= _BRAND else None

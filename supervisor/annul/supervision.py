@@ -82,7 +82,7 @@ class Supervision:
 
     def tree(self, name: str, board: Path, *, make: bool) -> Tree:
         """The tree of an attempt. `make`: it is new; else it was begun under a daemon that is gone."""
-        session = SessionTree(mark=f"ANNUL_MARK={name}".encode(), board=board, census=self.census, chain_intact=make)
+        session = SessionTree(attempt=name, board=board, census=self.census, chain_intact=make)
         if self.cgroup is None or not (make or (self.cgroup / name).exists()):
             return session
         return CgroupTree.create(self.cgroup / name, session)
@@ -93,7 +93,8 @@ class Supervision:
             # The daemon is a reaper too: what zygotes leave behind when they die comes to it.
             reapers = [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
             leaders = [*self.registry.leaders(), *self.launcher.pids()]
-            self._census = Census(reapers, leaders, self._patient)
+            attempts = [active.name for active in self.registry.active.values()]
+            self._census = Census(reapers, leaders, attempts=attempts, rivals=self._patient)
         return self._census
 
     def forget_census(self) -> None:

@@ -9,10 +9,10 @@ runtimes and `systemd-run --scope` do): those are looked for as in a `SessionTre
 `SessionTree`, anywhere: every leader is a child subreaper, so while it lives all its descendants, double-forked and
 `setsid`ed too, stay below it; and so are the zygotes and the daemon, so what outlives its leader becomes a *direct
 child* of the one it was forked from. There, every direct child that is no leader is left over from a leader that has
-ended. That needs no mark on the process: it holds for a cleared environment in a new session too. Only where that
-chain was broken (zygote and daemon both died) does it fall back on the session, the environment mark and the mapped
-board, and then a process that has none of the three is not found: it was exec'ed with another environment in another
-session, and orphaned while no supervisor lived.
+ended. That needs no mark on the process: it holds for a cleared environment in a new session too. Whose it is, where
+several leaders have ended, its brand says: a resource limit without effect, which holds a number of the attempt's. Only
+where the chain was broken (zygote and daemon both died) does it fall back on brand, session, environment mark and mapped
+board, and then a process that has none of the four is not found.
 
 Both are asked by the loop thread, repeatedly: a tree is empty only when one look finds nobody alive. What session trees
 need to know of everybody is read once for all of them, as a `Census`.
@@ -105,16 +105,24 @@ class Census:
     """
 
     def __init__(
-        self, reapers: list[Reaper], leaders: Iterable[int], rivals: Callable[[], list[SessionTree]] = list
+        self,
+        reapers: list[Reaper],
+        leaders: Iterable[int],
+        *,
+        attempts: Iterable[str] = (),
+        rivals: Callable[[], list[SessionTree]] = list,
     ) -> None:
-        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `rivals`: finds the
-        trees whose leaders have ended too, and whose survivors still have their grace.
+        """`reapers`: the zygotes and the daemon. `leaders`: their children that are not left over. `attempts`: the
+        names of all that live. `rivals`: finds the trees whose leaders have ended too, and whose survivors still have
+        their grace.
         """
         self.reapers = reapers
         self.leaders = frozenset(leaders)
         self.rivals: list[SessionTree] = []
         self._find_rivals = rivals
         self._marks: dict[int, frozenset[bytes]] = {}
+        self._attempts = {proc.brand_of(name) for name in attempts}
+        self._brands: dict[int, int | None] = {}
 
     @cached_property
     def orphans(self) -> tuple[list[tuple[proc.Stat, bool]], bool]:
@@ -143,6 +151,15 @@ class Census:
         self.rivals = self._find_rivals() if found else []
         return found, whole
 
+    def brand(self, pid: int) -> int | None:
+        """The number of the attempt that a process is of, by the mark that nothing it does by accident removes. None
+        where that says nothing.
+        """
+        if pid not in self._brands:
+            self._brands[pid] = proc.branded(pid)
+        found = self._brands[pid]
+        return found if found in self._attempts else None
+
     @cached_property
     def everyone(self) -> dict[int, proc.Stat]:
         return proc.everyone()
@@ -159,11 +176,10 @@ class SessionTree:
 
     name = "session"
 
-    def __init__(self, *, mark: bytes, board: Path, census: Callable[[], Census], chain_intact: bool = True) -> None:
-        """`mark`: in the environment of the attempt's processes. `census`: one that was taken after the last noted end
-        of a leader.
-        """
-        self._marks = {mark, os.fsencode(board)}
+    def __init__(self, *, attempt: str, board: Path, census: Callable[[], Census], chain_intact: bool = True) -> None:
+        """`attempt`: its name. `census`: one that was taken after the last noted end of a leader."""
+        self._brand = proc.brand_of(attempt)
+        self._marks = {f"ANNUL_MARK={attempt}".encode(), os.fsencode(board)}
         self._census = census
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
         self._known: dict[int, int] = {}  # pid -> start time of members seen so far
@@ -225,8 +241,8 @@ class SessionTree:
         """What the leader has left behind, and whether that is certain.
 
         Invariant: a child of a reaper that is no leader is an orphan of some leader that has ended. It is this one's
-        where that can be seen, or where no other can claim it; and it may be the next leader, as long as a fork is
-        under way.
+        where that can be seen (nearly always, by its brand), or where no other can claim it; and it may be the next
+        leader, as long as a fork is under way.
         """
         census = self._census()
         orphans, sure = census.orphans
@@ -235,14 +251,20 @@ class SessionTree:
         ended_groups: set[int] = set()
         zombies = 0
         for one, settled in orphans:
-            if self.owns(one, census) or (settled and not rivals):
-                self._remember(one)
+            ours = self.owns(one, census)
+            branded = census.brand(one.pid) is not None
+            if ours or (settled and not rivals and not branded):
+                if ours:
+                    self._remember(one)
+                else:
+                    # Race: it may be of a leader whose end was not noted yet; that one must not take it for ours.
+                    self._groups.add(one.group)
                 if one.alive:
                     found.append(one.pid)
                 else:
                     ended_groups.add(one.group)
                     zombies += 1
-            elif not any(rival.owns(one, census) for rival in rivals):
+            elif not branded and not any(rival.owns(one, census) for rival in rivals):
                 sure = False
         if not found:
             # With many zombies there is a storm of them: it is looked at again when they have been reaped.
@@ -253,6 +275,9 @@ class SessionTree:
         """Whether it can be seen that this process is of this tree."""
         if self._known.get(one.pid) == one.start_time or one.session in self._sessions:
             return True
+        brand = census.brand(one.pid)
+        if brand is not None:
+            return brand == self._brand
         return one.alive and not self._marks.isdisjoint(census.marks(one.pid))
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
@@ -270,7 +295,8 @@ class SessionTree:
             if one.pid in ours and one.pid not in roots:
                 continue
             if (own and one.session == leader) or (
-                one.start_time >= started and not self._marks.isdisjoint(census.marks(one.pid))
+                one.start_time >= started
+                and (census.brand(one.pid) == self._brand or not self._marks.isdisjoint(census.marks(one.pid)))
             ):
                 found.add(one.pid)
         grown = True

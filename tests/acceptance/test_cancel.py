@@ -123,6 +123,22 @@ def test_grace_zero_kills_at_once(client: Client, tmp_path: Path) -> None:
     assert (job.cancel.stage, job.cancel.sigterm_s) == (Stage.SIGKILL, None)
 
 
+def test_leftovers_are_not_taken_for_those_of_another_job(client: Client, tmp_path: Path) -> None:
+    """What a job leaves behind is its own, also while another's survivors have their grace."""
+    patient = started(client, "patient", "working", {"mark": str(tmp_path / "mark")})
+    wait_until(Path(tmp_path / "mark.ready").exists, "the child")
+    client.cancel(patient.id)
+    wait_until(lambda: patient.pid is not None and not alive(patient.pid), "the leader to end")
+    job = client.wait(client.submit("abandoner", {"mark": str(tmp_path / "beat")}).id, 20)
+    left = processes_with(str(tmp_path / "beat"))
+    assert job.state is State.COMPLETED
+    assert not left
+    patient = client.wait(patient.id, 25)
+    assert patient.cancel is not None
+    assert patient.cancel.stage is Stage.SIGTERM
+    assert (tmp_path / "mark").read_text() == "cleaned up\n"
+
+
 def test_swallowed_cancel_is_delivered_again(client: Client, tmp_path: Path) -> None:
     """A cancel that code between swallows is raised again until it comes through."""
     job = started(client, "swallower", "waiting 0", {"mark": str(tmp_path / "mark")})

@@ -191,6 +191,20 @@ def patient(ctx: JobContext, params: Marked) -> None:
     time.sleep(3600)
 
 
+@job("abandoner", on_shutdown="cancel")
+def abandoner(ctx: JobContext, params: Marked) -> str:
+    """Complete, and leave a beating grandchild behind: own session, no environment, nothing that names the job."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve("/bin/sh", ["sh", "-c", f"while :; do echo . >> '{params.mark}'; sleep 0.005; done"], {})
+        os._exit(0)
+    os.wait()
+    while not Path(params.mark).exists():
+        time.sleep(0.001)
+    return "left one behind"
+
+
 @job("crasher", on_shutdown="cancel")
 def crasher(ctx: JobContext, params: Nothing) -> None:
     """End without a word."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -171,13 +172,24 @@ def executed(tree: Tree) -> None:
 
 
 def disguised(tree: Tree) -> None:
-    """A daemon in a session of its own, and another program with no environment: nothing of it names the job."""
+    """A daemon in a session of its own, and another program with no environment: only its brand names the job."""
     arguments = [sys.executable, "-S", __file__, "alone", tree.folder, tree.manner, "wait"]
     daemonized(lambda: os.execve(sys.executable, arguments, {}))
 
 
+def nameless(tree: Tree) -> None:
+    """The same, which has taken its brand off as well: nothing of it names the job."""
+    arguments = [sys.executable, "-S", __file__, "alone", tree.folder, tree.manner, "wait"]
+
+    def become() -> None:
+        resource.setrlimit(resource.RLIMIT_RTTIME, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        os.execve(sys.executable, arguments, {})
+
+    daemonized(become)
+
+
 def alone(tree: Tree) -> NoReturn:
-    """No tree: what `executed` and `disguised` become."""
+    """No tree: what `executed`, `disguised` and `nameless` become."""
     tree.live("program")
 
 

@@ -25,6 +25,7 @@ from harness import alive, wait_until
 # pytest's own threads wait; the children use nothing of them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
+ATTEMPT = "job.1"
 MARK = b"ANNUL_MARK=job.1"
 
 
@@ -125,7 +126,7 @@ class Scene:
 
     def tree(self, *others: str, leaders: tuple[str, ...] = ("leader",), settled: bool = True) -> SessionTree:
         return SessionTree(
-            mark=MARK,
+            attempt=ATTEMPT,
             board=Path("/no/board"),
             census=lambda: Census(
                 [Reaper(self.pids["zygote"], settled=settled)], [self.pids[name] for name in (*leaders, *others)]
@@ -379,7 +380,7 @@ def test_where_the_chain_of_reapers_was_broken_marks_tell(scene: Scene, tmp_path
     scene.end("zygote")
     scene.end("leader")
     tree = SessionTree(
-        mark=MARK,
+        attempt=ATTEMPT,
         board=path,
         census=lambda: Census([], [scene.pids["leader"], scene.pids["other"]]),
         chain_intact=False,
@@ -398,7 +399,7 @@ def test_a_stranger_who_got_the_leaders_pid_is_left_alone(tmp_path: Path) -> Non
     """Also where it leads a session, which then has the number that the leader's had (C8)."""
     stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     tree = SessionTree(
-        mark=MARK,
+        attempt=ATTEMPT,
         board=tmp_path / "board",
         census=lambda: Census([], []),
         chain_intact=False,

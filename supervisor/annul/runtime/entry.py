@@ -70,6 +70,7 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
     pid = os.getpid()
     os.setsid()
     prctl.set_child_subreaper()
+    proc.brand(launch.name)
     try:
         if launch.cgroup is not None:
             _enter(Path(launch.cgroup))

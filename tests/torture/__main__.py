@@ -1,0 +1,115 @@
+"""``python -m torture``: run the race bench and print what came of it. Exits with 1 where a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from annul.tree import find_cgroup
+from harness import PREFIX
+from torture.judge import Account
+from torture.race import Race, Report
+
+_SHOWN = 50  # violations
+_TELL_EVERY = 500  # trials
+
+
+def latencies(report: Report) -> dict[int, list[float]]:
+    """By trial: milliseconds from a job's first accepted cancel until the witness saw its final event; where SIGKILL
+    had to end it, without the grace. Of a burst, those of all its jobs.
+    """
+    finals = report.finals
+    found: dict[int, list[float]] = defaultdict(list)
+    for account in report.accounts:
+        sent: dict[str, int] = {}
+        for ask in account.asks:
+            for job_id in ask.accepted or ([] if ask.outcome else ask.jobs):
+                sent.setdefault(job_id, ask.sent_ns)
+        for job_id, sent_ns in sent.items():
+            event = finals.get(job_id)
+            if event is None or event.job.cancel is None or event.seq not in report.evidence.seen_ns:
+                continue
+            record = event.job.cancel
+            grace_ms = record.grace_s * 1e3 if record.sigkill_s is not None else 0.0
+            found[account.trial.number].append((report.evidence.seen_ns[event.seq] - sent_ns) / 1e6 - grace_ms)
+    return found
+
+
+def table(reports: list[Report]) -> str:
+    """What happened, by what the jobs did, how they were cancelled, and what their trees looked like."""
+    lines = [f"{'':18} {'trials':>7} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}  outcomes of the first cancel"]
+    took = [(report, latencies(report)) for report in reports]
+
+    def section(title: str, kind: Callable[[Account], str]) -> None:
+        rows: dict[str, list[tuple[Account, list[float]]]] = defaultdict(list)
+        for report, times in took:
+            for account in report.accounts:
+                rows[kind(account)].append((account, times[account.trial.number]))
+        lines.append(title)
+        for name, row in sorted(rows.items()):
+            values = sorted(value for _, times in row for value in times)
+            told = Counter(next((ask.outcome for ask in account.asks), "none") or "not read" for account, _ in row)
+            outcomes = ", ".join(f"{outcome} {count}" for outcome, count in told.most_common())
+            figures = [_quantile(values, q) for q in (0.5, 0.99, 1.0)]
+            lines.append(f"  {name:16} {len(row):7} {' '.join(figures)}  {outcomes}")
+
+    section("the job is", lambda account: account.trial.behaviour)
+    section("the cancel comes", lambda account: account.trial.manner)
+    section("its tree is", lambda account: account.trial.shape)
+    section("found by", lambda account: next(r.tree for r, _ in took if account in r.accounts))
+    return "\n".join(lines)
+
+
+def _quantile(ordered: list[float], q: float) -> str:
+    return f"{ordered[min(len(ordered) - 1, int(q * len(ordered)))]:8.1f}" if ordered else f"{'-':>8}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="torture", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=10_000, help="in all; default: 10,000")
+    parser.add_argument("--seed", type=int, help="of the deal; default: another one each time")
+    parser.add_argument("--tree", choices=["session", "cgroup", "both"], default="both", help="how trees are found")
+    parser.add_argument("--max-running", type=int, default=10, help="jobs at once; default: 10")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
+    trees = ["session", "cgroup"] if options.tree == "both" else [options.tree]
+    if "cgroup" in trees and find_cgroup() is None:
+        print("no writable cgroup v2 directory: trees by session only", flush=True)
+        trees = ["session"]
+    reports = []
+    for number, tree in enumerate(trees):
+        trials = options.trials // len(trees) + (options.trials % len(trees) if not number else 0)
+        print(f"{trials} trials, trees by {tree}, seed {seed + number}", flush=True)
+        base = Path(tempfile.mkdtemp(prefix=PREFIX))
+        told = 0
+
+        def tell(done: int, seconds: float) -> None:
+            nonlocal told
+            if done - told >= _TELL_EVERY:
+                told = done
+                print(f"  {done} trials, {done / seconds:.0f} a second", flush=True)
+
+        try:
+            race = Race(base, tree=tree, trials=trials, seed=seed + number, max_running=options.max_running)
+            reports.append(race.run(tell))
+        finally:
+            shutil.rmtree(base)
+    print(table(reports))
+    violations = [violation for report in reports for violation in report.violations]
+    for violation in violations[:_SHOWN]:
+        print(f"VIOLATION {violation.check} {violation.job_id}: {violation.what}")
+    seconds = sum(report.seconds for report in reports)
+    done = sum(len(report.accounts) for report in reports)
+    jobs = sum(len(report.finals) for report in reports)
+    print(f"{done} trials, {jobs} jobs, {len(violations)} violations, {done / seconds:.1f} trials/s")
+    sys.exit(1 if violations else 0)
+
+
+if __name__ == "__main__":
+    main()
