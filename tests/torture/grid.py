@@ -109,7 +109,7 @@ class Trial(msgspec.Struct, frozen=True):
     @property
     def stages(self) -> frozenset[str]:
         """What may end its job, where it was cancelled once it was where it wanted to be."""
-        if self.manner == "kill":
+        if self.manner == "kill" and self.terms.stages != _ANY:
             return _KILLED | ({BEFORE} & self.terms.stages)
         may_outlive = self.stubborn or self.manner == "twice" or self.shape in _FORKING
         return self.terms.stages | (_KILLED if may_outlive else frozenset())

@@ -283,6 +283,12 @@ class Race:
             finally:
                 db.close()
 
+    @contextmanager
+    def unlocked(self) -> Any:
+        """The store, which no trial locks meanwhile."""
+        with self._locking:
+            yield
+
     def job(self, trial: Trial) -> wire.Submit:
         """What a trial submits."""
         does = trial.does
@@ -388,14 +394,21 @@ class _Turn:
                 time.sleep(trial.moment * 0.01)
                 self._ask(by_id)
             case "vanish":
-                line = self._race.line()
-                self._asks.append(self._sent(by_id))
-                line.send(self._named(by_id))
-                line.close()
+                # A locked store refuses the cancel of a queued job, and nobody is there any more to try again.
+                with self._race.unlocked():
+                    line = self._race.line()
+                    self._asks.append(self._sent(by_id))
+                    line.send(self._named(by_id))
+                    line.close()
+                    wait_until(lambda: self._is_accepted(job_id), "the cancel to be accepted")
             case "daemon-stopped":
                 self._ask(by_id, self._race.stopped(0.001 + trial.moment * 0.014))
             case "store-locked":
                 self._ask(by_id, self._race.locked(0.01 + trial.moment * 0.04))
+
+    def _is_accepted(self, job_id: str) -> bool:
+        state = self._line.ask(wire.Get(id=job_id)).job.state
+        return bool(state is wire.State.CANCELLING or state.final)
 
     def _named(self, request: wire.Cancel) -> wire.Cancel:
         return msgspec.structs.replace(request, by=self._by, reason="a trial")
