@@ -331,7 +331,7 @@ def mortal(request: pytest.FixtureRequest, make_daemon: Callable[..., DaemonProc
     return made
 
 
-@pytest.mark.parametrize("shape", ["double_fork", "executed", "disguised", "nameless"])
+@pytest.mark.parametrize("shape", ["double_fork", "executed", "disguised", "unbranded"])
 def test_an_adopted_tree_is_ended(mortal: DaemonProcess, folder: Path, shape: str) -> None:
     """The next daemon is nobody's ancestor; but the leader keeps its tree together."""
     job_id = orphaned(mortal, folder, shape, leader_ends=False)
@@ -358,7 +358,7 @@ def test_what_the_fallback_cannot_catch(mortal: DaemonProcess, folder: Path) -> 
 
     By cgroup it is caught all the same.
     """
-    job_id = orphaned(mortal, folder, "nameless", leader_ends=True)
+    job_id = orphaned(mortal, folder, "unbranded", leader_ends=True)
     with mortal.client() as client:
         assert client.wait(job_id, 20).state is State.FAILED
     missed = living(folder)

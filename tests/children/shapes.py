@@ -177,7 +177,7 @@ def disguised(tree: Tree) -> None:
     daemonized(lambda: os.execve(sys.executable, arguments, {}))
 
 
-def nameless(tree: Tree) -> None:
+def unbranded(tree: Tree) -> None:
     """The same, which has taken its brand off as well: nothing of it names the job."""
     arguments = [sys.executable, "-S", __file__, "alone", tree.folder, tree.manner, "wait"]
 
@@ -189,7 +189,7 @@ def nameless(tree: Tree) -> None:
 
 
 def alone(tree: Tree) -> NoReturn:
-    """No tree: what `executed`, `disguised` and `nameless` become."""
+    """No tree: what `executed`, `disguised` and `unbranded` become."""
     tree.live("program")
 
 
