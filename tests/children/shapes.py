@@ -258,6 +258,7 @@ SHAPES: dict[Callable[[Tree], None], int] = {
     of_thread: 1,
     executed: 1,
     disguised: 1,
+    unbranded: 1,
     bomb: 200,
     comet: 0,
     other_user: 1,
