@@ -212,7 +212,9 @@ class Launcher:
     def _end(self, zygote: Zygote) -> None:
         zygote.close()
         zygote.process.kill()  # also where it is only stopped
-        self._ending.append(zygote)
+        # Race: one that died by itself may have been reaped already, and its pid may be that of any process.
+        if zygote.process.poll() is None:
+            self._ending.append(zygote)
 
     def give_up(self, name: str) -> None:
         """A launch was not answered for too long: its zygote is replaced."""

@@ -46,6 +46,8 @@ def table(reports: list[Report]) -> str:
     lines = [f"{'':18} {'trials':>7} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}  outcomes of the first cancel"]
     took = [(report, latencies(report)) for report in reports]
 
+    trees = {id(account): report.tree for report in reports for account in report.accounts}
+
     def section(title: str, kind: Callable[[Account], str]) -> None:
         rows: dict[str, list[tuple[Account, list[float]]]] = defaultdict(list)
         for report, times in took:
@@ -62,7 +64,7 @@ def table(reports: list[Report]) -> str:
     section("the job is", lambda account: account.trial.behaviour)
     section("the cancel comes", lambda account: account.trial.manner)
     section("its tree is", lambda account: account.trial.shape)
-    section("found by", lambda account: next(r.tree for r, _ in took if account in r.accounts))
+    section("found by", lambda account: trees[id(account)])
     return "\n".join(lines)
 
 
@@ -102,8 +104,9 @@ def main() -> None:
             shutil.rmtree(base)
     print(table(reports))
     violations = [violation for report in reports for violation in report.violations]
+    trials_of = {job_id: account.trial for report in reports for account in report.accounts for job_id in account.jobs}
     for violation in violations[:_SHOWN]:
-        print(f"VIOLATION {violation.check} {violation.job_id}: {violation.what}")
+        print(f"VIOLATION {violation.check} {violation.job_id}: {violation.what} {trials_of.get(violation.job_id, '')}")
     seconds = sum(report.seconds for report in reports)
     done = sum(len(report.accounts) for report in reports)
     jobs = sum(len(report.finals) for report in reports)

@@ -97,7 +97,8 @@ def _life(job_id: str, events: list[SeenEvent]) -> Iterator[Violation]:
 
 def _gone(evidence: Evidence, finals: dict[str, SeenEvent]) -> Iterator[Violation]:
     """Nobody lives or beats on after the final event."""
-    for one in evidence.survivors:
+    # Of each job the first that was seen: one that stays is seen at every look, and so are all its children.
+    for one in {one.job_id: one for one in reversed(evidence.survivors)}.values():
         yield Violation("alive", one.job_id, f"pid {one.pid} was alive ({one.state}) after the final event")
     for job_id, beats in evidence.beats.items():
         if job_id not in finals:
