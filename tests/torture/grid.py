@@ -56,7 +56,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "gil": Behaviour(stages=_KILLED),
     "syscall": Behaviour(),
     "ignored": Behaviour(stages=_KILLED),
-    # The thread that beats takes the SIGTERM, and what asks for the stacks wakes the main one up just before the deadline.
+    # The thread that beats takes the SIGTERM; what asks for the stacks wakes the main one up, just before the deadline.
     "blocked": Behaviour(stages=_KILLED | {SIGTERM}),
     "stopped": Behaviour(),
     "stopped-member": Behaviour(),
