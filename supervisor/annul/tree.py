@@ -11,8 +11,8 @@ runtimes and `systemd-run --scope` do): those are looked for as in a `SessionTre
 child* of the one it was forked from. There, every direct child that is no leader is left over from a leader that has
 ended. That needs no mark on the process: it holds for a cleared environment in a new session too. Whose it is, where
 several leaders have ended, its brand says: a resource limit without effect, which holds a number of the attempt's.
-Where the chain was broken (zygote and daemon both died) there are only brand, session, environment and mapped board to go
-by, and a process that is known by none of the four is not found.
+Where the chain was broken (zygote and daemon both died) there are only brand, session, environment and mapped board to
+go by, and a process that is known by none of the four is not found.
 
 Both are asked by the loop thread, repeatedly: a tree is empty only when one look finds nobody alive. What session trees
 need to know of everybody is read once for all of them, as a `Census`.
