@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from annul.tree import daemons_group, find_cgroup
 from annul_client import Client
 
 TESTS = Path(__file__).parent
@@ -110,7 +112,12 @@ class DaemonProcess:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT_S)
+        status = self.process.wait(TIMEOUT_S)
+        if status == -signal.SIGKILL and (parent := find_cgroup()) is not None:
+            # A daemon that was killed leaves its own, empty cgroup to the next one; one with jobs in it stays here too.
+            with contextlib.suppress(OSError):
+                (parent / daemons_group(self.state_dir)).rmdir()
+        return status
 
     def client(self) -> Client:
         return Client(self.endpoint)

@@ -394,7 +394,8 @@ def test_show_draws_the_timeline_of_a_job_that_never_ran(stopped: Any) -> None:
     assert steps.strip() == "asked +0 ms; nothing of it ever ran"
     _, (_, steps) = stopped("slow-import", None)
     assert re.fullmatch(
-        f" {{12}}asked \\+0 ms, flag {MS}(, SIGTERM {MS})?, tree empty {MS}; nothing of it ever ran", steps
+        f" {{12}}asked \\+0 ms, flag {MS}(, SIGTERM {MS})?(, noticed {MS})?, tree empty {MS}; nothing of it ever ran",
+        steps,
     ), steps
 
 

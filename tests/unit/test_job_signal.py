@@ -269,11 +269,21 @@ def swallowing_unraisable() -> Iterator[list[type[BaseException] | None]]:
 CV = (TESTS.parent / "examples" / "cv-en.pdf").read_bytes()
 
 
-def test_pypdf_swallows_none(ctx_signal: JobSignal, desk: Desk) -> None:
-    """Raised 400 times, anywhere in an extraction, which has many an `except Exception` of its own."""
+def test_pypdf_swallows_none(ctx_signal: JobSignal, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised 400 times, anywhere in an extraction, which has many an `except Exception` of its own.
+
+    What is raised in a callback from C (of the garbage collector, of a weak reference; other tests' libraries have
+    some) is lost and told to the unraisable hook; nothing else is.
+    """
     desk.flag()
     rng = random.Random(4)
-    raised = returned = 0
+    raised = returned = lost = 0
+
+    def unraisable(_: Any) -> None:
+        nonlocal lost
+        lost += 1
+
+    monkeypatch.setattr(sys, "unraisablehook", unraisable)
 
     def deliver(signum: int, frame: Any) -> None:
         nonlocal raised
@@ -291,7 +301,8 @@ def test_pypdf_swallows_none(ctx_signal: JobSignal, desk: Desk) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-    assert (raised, returned) == (400, 0)
+    assert (raised, returned) == (400, lost)
+    assert lost < 40
 
 
 # --- shield -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_a_dead_zygote_is_forgotten() -> None:
         launcher.reap()  # SIGCHLD comes before its socket is read
         ((fd, events),) = launcher.fds()
         while launcher._zygotes:
-            launcher.handle(fd, events)
+            launcher.handle(fd, events, now=0.0)
         assert launcher.pids() == set()
     finally:
         launcher.stop()
