@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from annul import logs
+from annul import places as daemon_places
 from annul.config import Config
 from annul.errors import StartError, StoreError
 from annul_client import places
@@ -77,18 +78,27 @@ def daemon() -> None:
 )
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most.")
 @click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB.")
+@click.option(
+    "--orphan-grace",
+    "orphan_grace_s",
+    type=float,
+    help="Seconds that a job runs on without a daemon; default: 60; -1: for ever.",
+)
+@click.option("--drain", is_flag=True, help="On SIGTERM wait for running jobs; a second one stops them.")
+@click.option("--takeover", is_flag=True, help="Have the daemon that runs there hand over its jobs and end.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")
-def serve(config_file: Path | None, no_warm: bool, **options: Any) -> None:
+def serve(config_file: Path | None, no_warm: bool, takeover: bool, **options: Any) -> None:
     """Run the annul daemon: queue, start, supervise and cancel jobs.
 
-    SIGTERM or Ctrl-C stops it: jobs that run are stopped too, each in its grace period.
+    SIGTERM or Ctrl-C stops it: jobs that run are stopped too, each in its grace period. SIGUSR2 ends it and leaves its
+    jobs running, for the next daemon to adopt: that is what --takeover has the other one do.
     """
     try:
         config = _config(config_file, {**options, "warm": False if no_warm else None})
         logs.set_up(config.log_level)
-        _run(config)
+        _run(config, takeover=takeover)
     except (StartError, StoreError) as error:
         click.echo(f"annul serve: {error}", err=True)
         sys.exit(1)
@@ -145,10 +155,12 @@ def _config(file: Path | None, options: dict[str, Any]) -> Config:
         raise StartError(f"the configuration{f' {file}' if file else ''}: {error}") from error
 
 
-def _run(config: Config) -> None:
+def _run(config: Config, *, takeover: bool) -> None:
     os.umask(0o077)
     from annul.daemon import Daemon
 
+    if takeover:
+        daemon_places.take_over(config.state_dir)
     running = Daemon(config)
     try:
         running.run()

@@ -48,10 +48,14 @@ _F64 = struct.Struct("d")
 _TRIES = 1000
 
 
+BOARD = "board"  # its name in the run directory
+GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
+
+
 class Notice(msgspec.Struct, frozen=True):
     """What the job can know about its cancel."""
 
-    kind: str  # "cancel", "timeout" or "shutdown"
+    kind: str  # "cancel", "timeout", "shutdown" or "orphaned"
     reason: str
     by: str
     grace_s: float
@@ -109,6 +113,17 @@ class Board:
         return self._map
 
     # --- the cancel: daemon writes, job reads -------------------------------------------------------------------
+
+    def tell(self, notice: Notice, deadline: float) -> None:
+        """Say why and until when (monotonic seconds) the job has to stop: to commands in ``cancel.json`` beside the
+        board, and then on the board, also where the former raises OSError.
+        """
+        part = self.path.with_name("cancel.json.part")
+        try:
+            part.write_bytes(msgspec.json.encode({**msgspec.to_builtins(notice), "deadline": deadline}))
+            part.rename(part.with_name("cancel.json"))
+        finally:
+            self.set_cancel(notice, int(deadline * 1e9))
 
     def set_cancel(self, notice: Notice, deadline_ns: int) -> None:
         """Write reason and deadline, then the flag: whoever sees the flag finds the reason (C7)."""

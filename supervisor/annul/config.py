@@ -23,6 +23,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_running_per_type: dict[str, Limit] = {}
     max_queued: Positive = 100_000
     jobs: list[str] = []  # further modules with job types, beside the installed ones
+    orphan_grace_s: float = 60.0  # a job without a daemon for longer ends itself; 0: at once, below 0: never
+    drain: bool = False  # SIGTERM waits for running jobs; a second one stops them
     tree: Literal["auto", "cgroup", "session"] = "auto"  # how trees are found; auto: by cgroup if it can
     warm: bool = True  # start every type's zygote at once; False: when it is first needed
     stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`

@@ -52,6 +52,7 @@ class Daemon:
         self.clock = clock or SystemClock()
         self.started = self.clock.monotonic()
         self.stopping = False
+        self._leaving = False  # handing over: jobs stay
         places.check_socket_path(config.runtime_dir)
         for path, what in (
             (config.state_dir, "state"),
@@ -60,6 +61,7 @@ class Daemon:
         ):
             places.prepare(path, what=what)
         places.prepare(config.state_dir / "jobs", what="job")
+        places.prepare(config.runtime_dir / "zygotes", what="zygotes'")
         places.check_same_file_system(config.state_dir, config.outputs_dir)
         # Both are locked before anything is bound: a second ipc bind silently steals the socket.
         self._locks = [
@@ -138,7 +140,11 @@ class Daemon:
         self.sweeper.step()
 
     def _is_over(self) -> bool:
-        """Told to stop, every job has ended, and that is written; or the store has not taken it for a while."""
+        """Told to stop, every job has ended, and that is written; or the store has not taken it for a while. Told to
+        hand over: the turn is over.
+        """
+        if self._leaving:
+            return True
         if not self.stopping or self.registry.active:
             return False
         if not self.ledger.waiting:
@@ -183,7 +189,12 @@ class Daemon:
         if self.ledger.waiting and self.ledger.retry_at is None:
             return 0  # noted after this turn's commit
         now = self.clock.monotonic()
-        dues = [self.supervision.next_due(), self.registry.next_wait(), self.ledger.retry_at]
+        dues = [
+            self.supervision.next_due(),
+            self.registry.next_wait(),
+            self.registry.next_later(),
+            self.ledger.retry_at,
+        ]
         delayed = self.registry.queue.next_due()
         if delayed is not None and not self.stopping:
             dues.append(now + max(0.0, delayed - self.clock.wall()))
@@ -202,13 +213,24 @@ class Daemon:
             signum = self._signals.pop(0)
             if signum == signal.SIGCHLD:
                 self.supervision.launcher.reap()
+            elif signum == signal.SIGUSR2:
+                _log.info("handing over: %d jobs stay", len(self.registry.active), extra={"action": "hand-over"})
+                self._leaving = True
             elif not self.stopping:
                 self._stop(signum)
+            elif self.config.drain:
+                self._stop_jobs()  # the second one: it is not to be waited for
 
     def _stop(self, signum: int) -> None:
-        _log.info("stopping (%s): no new starts", signal.Signals(signum).name, extra={"action": "stop"})
+        what = "waiting for those that run" if self.config.drain else "stopping those that run"
+        name = signal.Signals(signum).name
+        _log.info("stopping (%s): no new starts, %s", name, what, extra={"action": "stop"})
         systemd.notify("STOPPING=1")
         self.stopping = True
+        if not self.config.drain:
+            self._stop_jobs()
+
+    def _stop_jobs(self) -> None:
         for active in list(self.registry.active.values()):
             stopping.begin(self.supervision, active, Event.SHUTDOWN, StopKind.SHUTDOWN, reason="shutdown", by="annul")
 
@@ -280,6 +302,7 @@ class Daemon:
     def _take_deadlines(self) -> None:
         self.supervision.act_on_deadlines()
         self.registry.expire_waits(self.clock.monotonic())
+        starting.line_up_due(self.supervision)
 
     # --- telling ------------------------------------------------------------------------------------------------
 
@@ -320,16 +343,19 @@ class Daemon:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(signum, self._note_signal)
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._signals.append(signum)  # handlers only enqueue
 
     def close(self) -> None:
-        """Let go of everything, in the reverse order. The jobs are gone, or (after a failure) live on."""
+        """Let go of everything, in the reverse order. The jobs are gone, or live on (handed over, or a failure)."""
         signal.set_wakeup_fd(-1)
-        self.supervision.launcher.stop()
+        if self._leaving:
+            self.supervision.launcher.leave()
+        else:
+            self.supervision.launcher.stop()
         while self.sweeper.waiting:
             self.sweeper.step()
         self.server.close()
@@ -338,7 +364,7 @@ class Daemon:
             (self.config.runtime_dir / name).unlink(missing_ok=True)
         self._wake_read.close()
         self._wake_write.close()
-        if self.cgroup is not None:
+        if self.cgroup is not None and not self._leaving:
             tree.CgroupTree(self.cgroup).remove()
         self.store.close()
         for fd in self._locks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import shutil
 import signal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from annul.supervision import Supervision
 
 _log = logging.getLogger(__name__)
+START_TIMEOUT = "start_timeout"  # the reason, and the code of the error
 _STATUS_WAIT_S = 0.5  # for the zygote's word on how a leader without outcome ended
 _LOOK_AGAIN_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
@@ -107,6 +109,15 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         StopKind.CANCEL if active.record.state is State.CANCELLING else stop,
         ended.verdict if ended else Verdict.NONE,
         queue_again=active.known.type.on_shutdown == "queue",
+        unseen=active.unseen,
+    )
+    code = "launch_failed" if active.launch_error else conclusion.code
+    error = _error(active, conclusion, ended)
+    conclusion = lifecycle.retried(
+        conclusion,
+        retryable=code in lifecycle.RETRYABLE or bool(ended and ended.retryable),
+        failures=active.record.failures,
+        retries=active.known.type.retries,
     )
     record = active.record.with_(
         state=conclusion.state,
@@ -114,12 +125,18 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         result=_result(ended, conclusion),
         files=ended.files if ended and conclusion.publish else [],
         published=not (ended and conclusion.publish and ended.files),
-        error=_error(active, conclusion, ended),
+        error=error,
         cancel=stopping.cancel_record(sup, active, ended, gone=True, late_result=conclusion.late_result),
         swept=len(active.swept),
     )
     if conclusion.state is State.QUEUED:
         record = record.with_(started_at=None, finished_at=None)
+    delay_s = 0.0
+    if conclusion.retry:
+        failures = record.failures + 1
+        chance = random.random()  # noqa: S311 (no secret)
+        delay_s = lifecycle.retry_delay_s(failures, active.known.type.retry_delay_s, chance)
+        record = record.with_(failures=failures, not_before=sup.clock.wall() + delay_s)
     sup.registry.free(active)
     if record.state is not State.QUEUED:
         sup.registry.forget_failed_launches(record.id)
@@ -138,7 +155,7 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         published = written.published or publish(sup, written)
         discard(sup, active, keep_staging=not published)
         if written.state is State.QUEUED:
-            starting.enqueue(sup, written)
+            starting.enqueue(sup, written, delay_s=delay_s)
 
     sup.ledger.change(record, str(record.state), then=settle)
 
@@ -167,13 +184,18 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
     match conclusion.code:
         case "":
             return ended.error if ended else None
+        case "timeout" if active.ladder and active.ladder.reason == START_TIMEOUT:
+            message = "the job did not reach its first line within its start time limit, and was stopped"
+            return ErrorInfo(code=START_TIMEOUT, message=message)
         case "timeout":
             grace = active.ladder.grace_s if active.ladder else 0
             message = f"the job ran into its time limit and was stopped (SIGTERM, {grace:g} s of grace, SIGKILL)"
         case "terminated":
             message = "the job got a SIGTERM that did not come from annul"
-        case _ if active.unseen:
-            return ErrorInfo(code="lost", message="the job ended without an outcome while no daemon ran; see its log")
+        case "lost":
+            message = "the job ended without an outcome while no daemon ran; see its log"
+        case "orphaned":
+            message = "the job was stopped because no daemon ran for longer than it may be without (orphan_grace_s)"
         case _:
             message = f"the job's process ended without an outcome: {_how(active.status)}; see its log"
     return ErrorInfo(code=conclusion.code, message=message)

@@ -38,6 +38,9 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     summary: str  # the first line of the function's docstring
     grace_s: float  # from SIGTERM to SIGKILL
     timeout_s: float | None  # for a whole attempt, from its start; None: none
+    start_timeout_s: float | None  # from its start to the job's first line; None: none
+    retries: int  # further attempts after failures that may pass
+    retry_delay_s: float  # before the first of them; doubled for each further one
     interrupt: Interrupt
     preload: tuple[str, ...]  # modules that the process it is forked from has imported already
     on_shutdown: OnShutdown  # what becomes of a running job when the daemon stops
@@ -55,6 +58,9 @@ def job(
     *,
     grace_s: float = 5.0,
     timeout_s: float | None = None,
+    start_timeout_s: float | None = None,
+    retries: int = 0,
+    retry_delay_s: float = 1.0,
     interrupt: Interrupt | None = None,
     preload: tuple[str, ...] = (),
     on_shutdown: OnShutdown = "queue",
@@ -67,6 +73,11 @@ def job(
 
     `interrupt`: how a cancel reaches the code. ``raise`` (the default) raises `Cancelled` in the main thread,
     ``task`` (the default of ``async def``) cancels the task, ``flag`` does neither: the job looks at `ctx.signal`.
+
+    `retries`: how often a job is tried again after a `JobError` with ``retryable=True``, or after it was lost (its
+    process ended without an outcome while no daemon ran, or could not be started, or no daemon came back for it). The
+    n-th time after ``retry_delay_s * 2 ** (n - 1)`` seconds, an hour at the most, less up to half of that by chance. A
+    job that was cancelled, or ran into its time limit, is not tried again.
 
     Raises TypeError where the function's second parameter is not annotated with a Struct.
     """
@@ -91,6 +102,9 @@ def job(
             summary=(inspect.getdoc(function) or "").partition("\n")[0],
             grace_s=grace_s,
             timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            retries=retries,
+            retry_delay_s=retry_delay_s,
             interrupt=interrupt or ("task" if is_async else "raise"),
             preload=preload,
             on_shutdown=on_shutdown,

@@ -16,9 +16,11 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
+from annul import proc
 from annul.runtime.launch import Exited, FromZygote, Launch, Launched, NotLaunched, Ready, Unframer, frame
 from annul.tree import Reaper
 
@@ -48,16 +50,31 @@ class Listener(msgspec.Struct, frozen=True):
     launched: Callable[[str, int, int], None]  # name, pid, pidfd (now the callee's)
     not_launched: Callable[[str, str], None]  # name, why; whether a process exists is unknown
     exited: Callable[[int, int], None]  # pid, status as of waitpid
+    guardian_ended: Callable[[], None]  # what it kept together is so no longer
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What zygotes are told, and where their pids are kept."""
+
+    notify: str  # the daemon's socket: as long as that can be connected to, it lives
+    orphan_grace_s: float
+    zygotes_dir: Path  # one file for each that lives, named by its pid: the next daemon finds them by that
 
 
 class Zygote:
     """One zygote process and the socket to it."""
 
-    def __init__(self, profile: Profile, targets: list[str]) -> None:
+    def __init__(self, profile: Profile, targets: list[str], terms: Terms) -> None:
         self.profile = profile
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.setblocking(False)
-        arguments = {"fd": theirs.fileno(), "targets": targets, "preload": list(profile)}
+        arguments = {
+            "fd": theirs.fileno(),
+            "targets": targets,
+            "preload": list(profile),
+            "notify": terms.notify,
+            "orphan_grace_s": terms.orphan_grace_s,
+        }
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "annul.runtime.zygote", msgspec.json.encode(arguments).decode()],
@@ -71,6 +88,9 @@ class Zygote:
             raise
         finally:
             theirs.close()
+        self._note = terms.zygotes_dir / str(self.process.pid)
+        one = proc.stat(self.process.pid)
+        self._note.write_text(str(one.start_time if one else 0))
         self.ready = False
         self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
         self.heard = 0.0  # when it last said something, monotonic
@@ -122,14 +142,20 @@ class Zygote:
             os.close(fd)
         self._fds.clear()
 
+    def forget(self) -> None:
+        """It has ended, and no daemon is to look for it any more."""
+        self._note.unlink(missing_ok=True)
+
 
 class Launcher:
-    """All zygotes."""
+    """All zygotes: this daemon's, and those of daemons before it that are the guardians of their jobs."""
 
-    def __init__(self, targets: dict[Profile, list[str]], listener: Listener) -> None:
+    def __init__(self, targets: dict[Profile, list[str]], listener: Listener, terms: Terms) -> None:
         """`targets`: what job types, as "module:attribute", each profile is for."""
         self._targets = targets
         self._listener = listener
+        self._terms = terms
+        self._guardians: dict[int, int] = {}  # pid -> pidfd
         self._zygotes: dict[Profile, Zygote] = {}
         self._ending: list[Zygote] = []  # closed, not reaped yet
 
@@ -150,7 +176,7 @@ class Launcher:
     def _zygote(self, profile: Profile) -> Zygote:
         zygote = self._zygotes.get(profile)
         if zygote is None:
-            zygote = self._zygotes[profile] = Zygote(profile, self._targets.get(profile, []))
+            zygote = self._zygotes[profile] = Zygote(profile, self._targets.get(profile, []), self._terms)
             _log.info(
                 "started a zygote (pid %d) for %s",
                 zygote.process.pid,
@@ -165,9 +191,17 @@ class Launcher:
         """(descriptor, events) to poll for."""
         for zygote in self._zygotes.values():
             yield zygote.socket.fileno(), select.POLLIN | (select.POLLOUT if zygote.wants_to_write else 0)
+        for fd in self._guardians.values():
+            yield fd, select.POLLIN
 
     def handle(self, fd: int, events: int, now: float) -> bool:
         """Something happened on a descriptor; False where it is none of these."""
+        guardian = next((pid for pid, pidfd in self._guardians.items() if pidfd == fd), None)
+        if guardian is not None:
+            os.close(self._guardians.pop(guardian))
+            (self._terms.zygotes_dir / str(guardian)).unlink(missing_ok=True)
+            self._listener.guardian_ended()
+            return True
         zygote = next((z for z in self._zygotes.values() if z.socket.fileno() == fd), None)
         if zygote is None:
             return False
@@ -228,6 +262,7 @@ class Launcher:
             zygote = next((z for z in self._everyone() if z.process.pid == ended), None)
             if zygote is not None:
                 zygote.process.poll()
+                zygote.forget()
                 if zygote in self._ending:
                     self._ending.remove(zygote)
                 # One that was not told to end is noticed by its socket; its messages are read first.
@@ -256,17 +291,48 @@ class Launcher:
         self._zygotes.clear()
         for zygote in self._ending:
             zygote.process.wait()
+            zygote.forget()
         self._ending.clear()
+        self._let_guardians_go()
+
+    def leave(self) -> None:
+        """Let all go, to be the guardians of their jobs until the next daemon comes."""
+        for zygote in self._zygotes.values():
+            zygote.close()
+        self._zygotes.clear()
+        self._let_guardians_go()
+
+    def _let_guardians_go(self) -> None:
+        for fd in self._guardians.values():
+            os.close(fd)
+        self._guardians.clear()
+
+    def find_guardians(self) -> None:
+        """Zygotes of daemons before this one that still live."""
+        for note in self._terms.zygotes_dir.iterdir():
+            fd = proc.open_pidfd(int(note.name), int(note.read_text() or 0)) if note.name.isdigit() else None
+            if fd is None:
+                note.unlink()
+            else:
+                self._guardians[int(note.name)] = fd
+
+    def guards(self, pid: int | None) -> bool:
+        """Whether the parent of a process is a guardian: its tree has been kept together all the time."""
+        one = proc.stat(pid) if pid is not None else None
+        return one is not None and one.ppid in self._guardians
 
     # --- for the tree -------------------------------------------------------------------------------------------
 
     def reapers(self) -> list[Reaper]:
         """Where orphans of jobs turn up. Not in a zygote that still imports: what it runs for that is its own."""
-        return [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values() if z.ready]
+        own = [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values() if z.ready]
+        return own + [Reaper(pid, settled=True) for pid in self._guardians]
 
     def pids(self) -> set[int]:
         """The zygotes themselves, and the leaders that they have not reaped yet."""
-        return {pid for zygote in self._everyone() for pid in (zygote.process.pid, *zygote.children)}
+        return {pid for zygote in self._everyone() for pid in (zygote.process.pid, *zygote.children)} | set(
+            self._guardians
+        )
 
 
 def _next_ended() -> int | None:

@@ -40,6 +40,7 @@ class StopKind(StrEnum):
     CANCEL = "cancel"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
+    ORPHANED = "orphaned"  # no daemon has come back for it
 
     def outranks(self, other: StopKind) -> bool:
         order = list(StopKind)
@@ -111,15 +112,16 @@ class Conclusion(msgspec.Struct, frozen=True):
 
     state: State  # QUEUED: another attempt follows
     publish: bool = False  # its staged outputs become the user's
+    retry: bool = False  # after a while
     code: str = ""  # of the error, where annul and not the job gives it
     late_result: bool = False  # it had a result, which does not count any more
 
 
-def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool) -> Conclusion:
+def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool, unseen: bool = False) -> Conclusion:
     """How an attempt ended whose last process is gone.
 
     `stop`: the strongest reason it was being stopped for, None where it ended by itself. `queue_again`: what the
-    type says of a shutdown.
+    type says of a shutdown. `unseen`: no daemon ran when it ended.
     """
     late = verdict is Verdict.COMPLETED
     if stop is StopKind.CANCEL:
@@ -132,9 +134,30 @@ def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool) -> C
         return Conclusion(State.FAILED)
     if stop is StopKind.SHUTDOWN:
         return Conclusion(State.QUEUED if queue_again else State.CANCELLED)
+    if stop is StopKind.ORPHANED:
+        return Conclusion(State.FAILED, code="orphaned")
     if verdict is Verdict.CANCELLED:
         return Conclusion(State.FAILED, code="terminated")  # a SIGTERM that annul did not send
-    return Conclusion(State.FAILED, code="crashed")
+    return Conclusion(State.FAILED, code="lost" if unseen else "crashed")
+
+
+RETRYABLE = frozenset({"lost", "orphaned", "launch_failed"})  # failures of annul's that may pass
+_RETRY_MAX_S = 3600.0
+
+
+def retried(ended: Conclusion, *, retryable: bool, failures: int, retries: int) -> Conclusion:
+    """That conclusion, or another attempt. `retryable`: the failure may pass. `failures`: those before this one."""
+    if ended.state is State.FAILED and retryable and failures < retries:
+        return Conclusion(State.QUEUED, retry=True, code=ended.code)
+    return ended
+
+
+def retry_delay_s(failures: int, first_s: float, chance: float) -> float:
+    """Before the next attempt: doubled each time, an hour at most, less up to half by chance (0 to 1), so that what
+    failed together is not tried again together. `failures`: how many there were, this one included.
+    """
+    whole = min(_RETRY_MAX_S, first_s * 2.0 ** min(failures - 1, 60))
+    return float(whole * (1.0 - chance / 2.0))
 
 
 # --- after a daemon that died, or a launch that failed --------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
+import signal
 from pathlib import Path
 
 from annul.errors import StartError
 
 _SOCKET_PATH_MAX = 107  # bytes, sun_path less its final NUL
+_HAND_OVER_S = 30.0
 _LONGEST_NAME = len("/events.sock")
 
 
@@ -63,6 +66,35 @@ def lock(path: Path, *, what: str) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def take_over(state_dir: Path) -> None:
+    """Have the daemon that uses a state directory hand over: leave its jobs running, and end. Returns once it has.
+
+    Nothing is done where none runs there. Raises StartError where it does not end in time.
+    """
+    pid = holder(state_dir)
+    if pid is None:
+        return
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if holder(state_dir) != pid:
+            return  # it ended, and the pid is another's
+        signal.pidfd_send_signal(fd, signal.SIGUSR2)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(_HAND_OVER_S * 1000):
+            raise StartError(
+                f"the daemon (pid {pid}) that uses {state_dir} did not hand over within {_HAND_OVER_S:g} s of SIGUSR2; "
+                "look into its log, or stop it"
+            )
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(fd)
 
 
 def holder(path: Path) -> int | None:

@@ -57,6 +57,19 @@ def stat(pid: int) -> Stat | None:
     )
 
 
+def open_pidfd(pid: int, start_time: int) -> int | None:
+    """A pidfd on exactly that process, or None where it is gone (or its pid is a stranger's by now: C8)."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    one = stat(pid)
+    if one is None or one.start_time != start_time or not one.alive:
+        os.close(fd)
+        return None
+    return fd
+
+
 def everyone() -> dict[int, Stat]:
     """All processes that can be seen."""
     found = {}

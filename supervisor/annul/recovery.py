@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from annul import cancel, ending, lifecycle, proc, starting, stopping, tree
-from annul.board import Board
+from annul.board import BOARD, GIVEN_UP, Board
 from annul.catalog import stand_in
 from annul.lifecycle import Event, StopKind, TakeUp
 from annul.registry import Active
-from annul.runtime.entry import BOARD
-from annul.starting import GIVEN_UP
 from annul.store import JobRecord
 from annul_client.wire import ErrorInfo, State
 
@@ -30,6 +28,7 @@ _log = logging.getLogger(__name__)
 def recover(daemon: Daemon) -> None:
     """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request."""
     _forget_other_boots(daemon.config.runtime_dir)
+    daemon.supervision.launcher.find_guardians()
     for record in daemon.store.unpublished():
         if ending.publish(daemon.supervision, record):
             ending.sweep(daemon.supervision, daemon.supervision.attempt_dir(record), keep_staging=False)
@@ -51,13 +50,16 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
         return
     tree = sup.tree(name, run_dir / BOARD, make=False)
     active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
+    active.adopted = True
     sup.registry.hold(active)
     _restore_ladder(daemon, active)
     _restore_timeout(daemon, active)
     active.log_at = daemon.clock.monotonic()
     notice = board.cancel()
     given_up = notice is not None and notice[0].kind == GIVEN_UP
-    match lifecycle.take_up(starting.find_leader(sup, active), given_up=given_up):
+    leader = starting.find_leader(sup, active)
+    sup.keeps_together(active)
+    match lifecycle.take_up(leader, given_up=given_up):
         case TakeUp.GIVE_UP:  # its zygote ends with the daemon that asked for it, perhaps a moment later
             starting.give_up(sup, active, "its daemon ended")
         case TakeUp.LOOK:

@@ -38,6 +38,7 @@ class Active:
         self.launch_error = ""  # why no process of it could be made
         self.over = False  # concluded; nothing of it may be used any more
         self.unseen = False  # it ended while no daemon watched
+        self.adopted = False  # it was begun under a daemon that is gone
         self.ladder: Ladder | None = None
         self.intent_noted = True  # False: the ladder waits for this turn's commit of why it is there
         self.swept: set[int] = set()  # pids other than the leader's that had to be killed
@@ -46,6 +47,7 @@ class Active:
         self.stuck_told = False
         # Deadlines, monotonic seconds; None: not set.
         self.timeout_at: float | None = None
+        self.start_by: float | None = None
         self.launch_by: float | None = None
         self.status_by: float | None = None
         self.look_at: float | None = None
@@ -71,7 +73,15 @@ class Active:
         )
 
     def next_due(self) -> float | None:
-        times = [self.timeout_at, self.launch_by, self.status_by, self.look_at, self.log_at, self.progress_at]
+        times = [
+            self.timeout_at,
+            self.start_by,
+            self.launch_by,
+            self.status_by,
+            self.look_at,
+            self.log_at,
+            self.progress_at,
+        ]
         if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))
         return min((at for at in times if at is not None), default=None)
@@ -120,6 +130,7 @@ class Registry:
         self.running = Running()
         self.active: dict[str, Active] = {}  # by job id
         self._failed_launches: dict[str, int] = {}  # by job id, until it runs or is over
+        self._later: list[tuple[float, str]] = []  # heap of (when a job is to be lined up, its id)
         self._waiting: dict[str, list[Waiter]] = {}
         self._waits: list[tuple[float, int, Waiter]] = []
         self._serial = itertools.count()
@@ -156,6 +167,21 @@ class Registry:
     def leaders(self) -> list[int]:
         """Pids of all job leaders: the children of zygotes that are not left over."""
         return [one.pid for one in self.active.values() if one.pid is not None]
+
+    # --- retries ------------------------------------------------------------------------------------------------
+
+    def line_up_later(self, job_id: str, at: float) -> None:
+        heapq.heappush(self._later, (at, job_id))
+
+    def next_later(self) -> float | None:
+        return self._later[0][0] if self._later else None
+
+    def due(self, now: float) -> list[str]:
+        """Take out the jobs whose delay is over."""
+        found = []
+        while self._later and self._later[0][0] <= now:
+            found.append(heapq.heappop(self._later)[1])
+        return found
 
     # --- waiting ------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,12 @@ import signal
 from typing import TYPE_CHECKING
 
 from annul import ending, lifecycle, proc, stopping
-from annul.board import Board, Notice
+from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
 from annul.launcher import ANSWER_WAIT_S
 from annul.lifecycle import Event, Leader
 from annul.registry import Active
-from annul.runtime.entry import BOARD
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
@@ -37,7 +36,6 @@ _ENV = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
-GIVEN_UP = "given_up"  # kind of the notice on the board of a launch that no process may follow any more
 
 
 def admit(sup: Supervision) -> None:
@@ -63,6 +61,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
         started_at=sup.clock.wall(),
         progress=Progress(),
         cancel=None,
+        error=None,
         swept=0,
     )
     try:
@@ -117,6 +116,7 @@ def _launch(sup: Supervision, active: Active) -> None:
     now = sup.clock.monotonic()
     timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
     active.timeout_at = None if timeout_s is None else now + timeout_s
+    active.start_by = None if job_type.start_timeout_s is None else now + job_type.start_timeout_s
     active.launch_by = now + ANSWER_WAIT_S
     active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
@@ -143,6 +143,10 @@ def _launch(sup: Supervision, active: Active) -> None:
         cgroup=str(active.tree.path) if isinstance(active.tree, CgroupTree) else None,
         env=env,
         memory_bytes=job_type.memory_bytes,
+        grace_s=job_type.grace_s,
+        signal_tree=job_type.signal_tree,
+        orphan_grace_s=sup.config.orphan_grace_s,
+        daemon=os.getpid(),
     )
     sup.launcher.launch(launch, job_type.preload, now)
 
@@ -181,7 +185,7 @@ def find_leader(sup: Supervision, active: Active) -> Leader:
     registered = active.board.process()
     if active.pid is None and registered is not None:
         active.pid = registered[0]
-        active.pidfd = open_pidfd(*registered)
+        active.pidfd = proc.open_pidfd(*registered)
         if active.pidfd is None:
             sup.leader_is_gone(active)
     if active.pid is None:
@@ -199,7 +203,7 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
     else:  # why it is to stop stays there: the store may not have taken that yet (C1)
         stopping.write_notice(active, active.ladder)
     late = active.board.process()
-    if late is not None and (fd := open_pidfd(*late)) is not None:
+    if late is not None and (fd := proc.open_pidfd(*late)) is not None:
         send_by(fd, signal.SIGKILL)
         os.close(fd)
     sup.leader_is_gone(active)
@@ -221,19 +225,18 @@ def _queue_again(sup: Supervision, active: Active) -> None:
     enqueue(sup, record)
 
 
-def enqueue(sup: Supervision, record: JobRecord) -> None:
+def enqueue(sup: Supervision, record: JobRecord, *, delay_s: float = 0.0) -> None:
+    """Line a job up; with a delay, when that is over on the monotonic clock, whatever the wall clock does."""
+    if delay_s:
+        sup.registry.line_up_later(record.id, sup.clock.monotonic() + delay_s)
+        return
     entry = Entry(record.seq, record.id, record.user, record.type, record.priority, record.not_before)
     sup.registry.queue.add(entry, sup.clock.wall())
 
 
-def open_pidfd(pid: int, start_time: int) -> int | None:
-    """A pidfd on exactly that process, or None where it is gone (or its pid is a stranger's by now: C8)."""
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return None
-    one = proc.stat(pid)
-    if one is None or one.start_time != start_time or not one.alive:
-        os.close(fd)
-        return None
-    return fd
+def line_up_due(sup: Supervision) -> None:
+    """Line up those whose delay is over and who were not cancelled meanwhile."""
+    for job_id in sup.registry.due(sup.clock.monotonic()):
+        record = sup.ledger.newest(job_id)
+        if record is not None and record.state is State.QUEUED and job_id not in sup.registry.queue:
+            enqueue(sup, record.with_(not_before=None))

@@ -130,12 +130,9 @@ def write_notice(active: Active, ladder: Ladder) -> None:
     """Tell the job, and the next daemon: on the board and, for commands, in a file."""
     notice = Notice(ladder.kind, ladder.reason, ladder.by, ladder.grace_s, ladder.asked_at)
     try:
-        part = active.run_dir / "cancel.json.part"
-        part.write_bytes(msgspec.json.encode({**msgspec.to_builtins(notice), "deadline": ladder.deadline}))
-        part.rename(active.run_dir / "cancel.json")
-    except OSError as error:  # the board has it too; a full disk must not keep the cancel
+        active.board.tell(notice, ladder.deadline)
+    except OSError as error:  # the board has it all the same: a full disk must not keep the cancel
         _log.warning("writing cancel.json of %s: %s", active.name, error, extra={"action": "cancel"})
-    active.board.set_cancel(notice, int(ladder.deadline * 1e9))
 
 
 def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:

@@ -16,7 +16,7 @@ from annul import ending, lifecycle, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
-from annul.launcher import ANSWER_WAIT_S, Launcher, Listener, Profile
+from annul.launcher import ANSWER_WAIT_S, Launcher, Listener, Profile, Terms
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
@@ -63,6 +63,12 @@ class Supervision:
                 launched=lambda name, pid, pidfd: starting.launched(self, name, pid, pidfd),
                 not_launched=lambda name, why: starting.not_launched(self, name, why),
                 exited=lambda pid, status: ending.exited(self, pid, status),
+                guardian_ended=self._chain_is_broken,
+            ),
+            Terms(
+                notify=str(config.runtime_dir / "notify.sock"),
+                orphan_grace_s=config.orphan_grace_s,
+                zygotes_dir=config.runtime_dir / "zygotes",
             ),
         )
 
@@ -87,6 +93,19 @@ class Supervision:
             return session
         return CgroupTree.create(self.cgroup / name, session)
 
+    def keeps_together(self, active: Active) -> None:
+        """An adopted attempt's tree is as whole as ever where its zygote is its guardian."""
+        session = _session_of(active.tree)
+        if session is not None:
+            session.chain_intact = self.launcher.guards(active.pid)
+
+    def _chain_is_broken(self) -> None:
+        """A guardian has died: what its jobs leave behind goes to nobody that can be asked."""
+        for active in self.registry.active.values():
+            session = _session_of(active.tree)
+            if session is not None and active.adopted:
+                session.chain_intact = False
+
     def census(self) -> Census:
         """Who is there. One serves a whole turn, unless the end of a leader is noted meanwhile."""
         if self._census is None:
@@ -109,13 +128,13 @@ class Supervision:
         """Trees that have lost their leader, and whose survivors still have their grace."""
         now = self.clock.monotonic()
         trees = (
-            active.tree.outside if isinstance(active.tree, CgroupTree) else active.tree
+            _session_of(active.tree)
             for active in self.registry.active.values()
             if active.ladder is not None
             and now < active.ladder.deadline
             and (active.ended or not _lives(active.pid))  # Race: it may have ended in this very turn
         )
-        return [tree for tree in trees if isinstance(tree, SessionTree)]
+        return [tree for tree in trees if tree is not None]
 
     def commit(self) -> None:
         """End a turn: what it has changed is durable and told, and then what it is to stop is stopped (C1)."""
@@ -136,6 +155,7 @@ class Supervision:
     def news(self, active: Active) -> None:
         """The job says that there is news on its board."""
         if active.board.running_at:
+            active.start_by = None
             self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
             self.enter(active, state)
@@ -213,6 +233,9 @@ class Supervision:
         if reached(active.timeout_at):
             active.timeout_at = None
             stopping.begin(self, active, Event.TIMEOUT, StopKind.TIMEOUT, reason="timeout", by="annul")
+        if reached(active.start_by):
+            active.start_by = None
+            stopping.begin(self, active, Event.TIMEOUT, StopKind.TIMEOUT, reason=ending.START_TIMEOUT, by="annul")
         if reached(active.launch_by):
             if self.launcher.patience_over(active.name, now):
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
@@ -226,6 +249,11 @@ class Supervision:
             ending.look(self, active)
         if not active.over:
             stopping.climb(self, active)
+
+
+def _session_of(tree: Tree) -> SessionTree | None:
+    found = tree.outside if isinstance(tree, CgroupTree) else tree
+    return found if isinstance(found, SessionTree) else None
 
 
 def _lives(pid: int | None) -> bool:

@@ -200,7 +200,7 @@ class SessionTree:
             roots = [leader]
         else:
             roots, sure = self._orphans()
-        found = _alive(_below(roots)) if self.chain_intact else self._search(leader, roots)
+        found = _alive(below(roots)) if self.chain_intact else self._search(leader, roots)
         for pid in found:
             self._remember(proc.stat(pid))
         # Race: who was alive a moment ago and has ended since may have left another.
@@ -432,8 +432,8 @@ def daemons_group(state_dir: Path) -> str:
     return f"annul-{hashlib.blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"
 
 
-def _below(roots: Iterable[int]) -> list[int]:
-    """The roots and all their descendants. Children of threads other than the main one are found by `stat`."""
+def below(roots: Iterable[int]) -> list[int]:
+    """Pids of the roots and all their descendants. Children of threads other than the main one are found by `stat`."""
     found: list[int] = []
     todo = list(roots)
     while todo:

@@ -310,3 +310,46 @@ def out_of_bounds(ctx: JobContext, params: Nothing) -> str:
         ctx.output("../../escaped.txt").write_text("no")
         return "escaped"
     return "refused"
+
+
+@job("shaky", retries=2, retry_delay_s=0.05, on_shutdown="cancel")
+def shaky(ctx: JobContext, params: Timed) -> int:
+    """Fail twice in a way that may pass, and complete."""
+    if ctx.attempt < 3:
+        raise JobError("not_yet", f"attempt {ctx.attempt}", retryable=True)
+    return ctx.attempt
+
+
+@job("hopeless", retries=2, retry_delay_s=0.02, on_shutdown="cancel")
+def hopeless(ctx: JobContext, params: Marked) -> None:
+    """Fail every time, in a way that may pass."""
+    _say(params.mark, f"attempt {ctx.attempt}")
+    raise JobError("never", f"attempt {ctx.attempt}", retryable=True)
+
+
+@job("retried-later", retries=1, retry_delay_s=3600, on_shutdown="cancel")
+def retried_later(ctx: JobContext, params: Nothing) -> None:
+    """Fail, to be tried again in half an hour at the earliest."""
+    raise JobError("later", "not now", retryable=True)
+
+
+@job("wrong", retries=5, retry_delay_s=0.02, on_shutdown="cancel")
+def wrong(ctx: JobContext, params: Marked) -> None:
+    """Fail for good."""
+    _say(params.mark, f"attempt {ctx.attempt}")
+    raise JobError("for_good", "trying again is of no use")
+
+
+@job("insistent", retries=1, retry_delay_s=0.02, grace_s=0.5, on_shutdown="cancel")
+def insistent(ctx: JobContext, params: Marked) -> str:
+    """Beat for ever in the first attempt."""
+    if ctx.attempt == 1:
+        ctx.progress(None, "beating")
+        _beat(params.mark)
+    return "second attempt"
+
+
+@job("slow-start", start_timeout_s=0.2, preload=("children.slow",), on_shutdown="cancel")
+def slow_start(ctx: JobContext, params: Nothing) -> str:
+    """Wait for its zygote for longer than it may take to start."""
+    return "started"

@@ -25,18 +25,17 @@ from typing import Any, NoReturn
 import msgspec
 
 from annul import prctl, proc
-from annul.board import Board
+from annul.board import BOARD, Board
 from annul.errors import Cancelled, JobError
 from annul.jobtype import JobType
 from annul.lifecycle import Verdict
-from annul.runtime import outcome, task
+from annul.runtime import guardian, outcome, task
 from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch
 from annul.runtime.outcome import Outcome
 from annul.runtime.signal import JobSignal
 from annul_client.wire import ErrorInfo, Stage
 
-BOARD = "board"  # its name in the run directory
 STACKS = "stacks"  # its name in the attempt's directory: where the job was when it had to be killed
 _FILES = 1024
 DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
@@ -51,14 +50,14 @@ def load(target: str) -> JobType:
     return found
 
 
-def main(launch: Launch, job_type: JobType | None) -> NoReturn:
-    """Run one attempt and exit. `job_type`: where the zygote has imported it already.
+def main(launch: Launch, job_type: JobType | None, zygote: int) -> NoReturn:
+    """Run one attempt and exit. `job_type`: where the zygote has imported it already. `zygote`: its pid.
 
     Called in the forked child, SIGTERM blocked. Never returns and never raises.
     """
     status = 70  # EX_SOFTWARE: only where annul's own code fails
     try:
-        status = _run(launch, job_type)
+        status = _run(launch, job_type, zygote)
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
         traceback.print_exc()
     finally:
@@ -66,7 +65,7 @@ def main(launch: Launch, job_type: JobType | None) -> NoReturn:
         os._exit(status)  # the zygote's atexit handlers are not this process's
 
 
-def _run(launch: Launch, job_type: JobType | None) -> int:
+def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
     pid = os.getpid()
     os.setsid()
     prctl.set_child_subreaper()
@@ -87,6 +86,7 @@ def _run(launch: Launch, job_type: JobType | None) -> int:
         (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     _redirect(attempt_dir / "log")
     _dump_on_signal(attempt_dir / STACKS)
+    guardian.Alone.watch(launch, zygote)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(launch.env)

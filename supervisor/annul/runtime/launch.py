@@ -27,6 +27,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: str | None  # directory to move into
     env: dict[str, str]
     memory_bytes: int | None
+    grace_s: float  # of its type, for when no daemon is there to say another
+    signal_tree: bool
+    orphan_grace_s: float  # how long it may run without a daemon; below 0: for ever
+    daemon: int  # the pid of the daemon that launches it
 
     @property
     def name(self) -> str:

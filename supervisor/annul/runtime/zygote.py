@@ -4,8 +4,8 @@
 pid and a pidfd of each new process, and tells the status of those that end. One a preload profile, started by the
 daemon.
 
-Single-threaded, so that forking is safe; a child subreaper, so that what a job leaves behind is found below it. It ends
-when the daemon's end of the socket closes; jobs live on.
+Single-threaded, so that forking is safe; a child subreaper, so that what a job leaves behind is found below it. When
+the daemon's end of the socket closes it launches no more, and stays as the guardian of its jobs until they have ended.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import msgspec
 
 from annul import prctl
 from annul.jobtype import JobType
-from annul.runtime import entry
+from annul.runtime import entry, guardian
 from annul.runtime.launch import Exited, Launch, Launched, NotLaunched, Ready, Unframer, frame
 
 
-def main(fd: int, targets: list[str], preload: list[str]) -> None:
+def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_grace_s: float) -> None:
     prctl.set_child_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's
     channel = socket.socket(fileno=fd)
@@ -43,23 +43,35 @@ def main(fd: int, targets: list[str], preload: list[str]) -> None:
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
     channel.sendall(frame(Ready(failed)))
 
+    launches: dict[int, Launch] = {}  # of leaders that live
+    try:
+        _serve(channel, types, launches, (wake_read, wake_write))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the daemon went away in the middle of an answer
+    channel.close()
+    guardian.guard(launches, guardian.Absence(notify, orphan_grace_s), wake_read, lambda: _reap(None, launches))
+
+
+def _serve(
+    channel: socket.socket, types: dict[str, JobType], launches: dict[int, Launch], pipe: tuple[int, int]
+) -> None:
+    """Fork what is asked for, until the daemon goes. Raises BrokenPipeError where it goes while it is answered."""
     unframer = Unframer()
-    leaders: set[int] = set()
     poller = select.poll()
     poller.register(channel, select.POLLIN)
-    poller.register(wake_read, select.POLLIN)
+    poller.register(pipe[0], select.POLLIN)
     while True:
         ready = dict(poller.poll())
-        if wake_read in ready:
-            os.read(wake_read, 4096)
-            _reap(channel, leaders)
+        if pipe[0] in ready:
+            os.read(pipe[0], 4096)
+            _reap(channel, launches)
         if channel.fileno() in ready:
             data = channel.recv(65536)
             if not data:
-                return  # the daemon has gone
+                return
             for body in unframer.feed(data):
                 launch = msgspec.msgpack.decode(body, type=Launch)
-                leaders.add(_fork(launch, types.get(launch.target), channel, (wake_read, wake_write)))
+                _fork(launch, types.get(launch.target), channel, pipe, launches)
 
 
 def _preload(modules: list[str]) -> dict[str, str]:
@@ -85,8 +97,15 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     return types
 
 
-def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int]) -> int:
-    """Fork a job's process; its pid, 0 where that failed. The daemon is told either way."""
+def _fork(
+    launch: Launch,
+    job_type: JobType | None,
+    channel: socket.socket,
+    pipe: tuple[int, int],
+    launches: dict[int, Launch],
+) -> None:
+    """Fork a job's process. The daemon is told either way."""
+    zygote = os.getpid()
     # SIGTERM waits until the child has its handler: by default it would end it without a trace.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -94,9 +113,10 @@ def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         channel.sendall(frame(NotLaunched(launch.name, str(error))))
-        return 0
+        return
     if pid == 0:
-        _become(launch, job_type, channel, pipe)
+        _become(launch, job_type, channel, pipe, zygote)
+    launches[pid] = launch
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # The child is not reaped before this loop comes round, so its pid cannot have been reused.
     pidfd = os.pidfd_open(pid)
@@ -104,37 +124,35 @@ def _fork(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe
         socket.send_fds(channel, [frame(Launched(launch.name, pid))], [pidfd])
     finally:
         os.close(pidfd)
-    return pid
 
 
-def _become(launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int]) -> NoReturn:
+def _become(
+    launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int], zygote: int
+) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     channel.close()
     for fd in pipe:
         os.close(fd)
-    entry.main(launch, job_type)
+    entry.main(launch, job_type, zygote)
 
 
-def _reap(channel: socket.socket, leaders: set[int]) -> None:
-    """Of leaders the daemon is told how they ended; orphans handed to this subreaper are just reaped."""
+def _reap(channel: socket.socket | None, launches: dict[int, Launch]) -> bool:
+    """Of leaders the daemon is told how they ended; orphans handed to this subreaper are just reaped. Whether there
+    still is any child.
+    """
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            return False
         if pid == 0:
-            return
-        if pid in leaders:
-            leaders.remove(pid)
+            return True
+        if launches.pop(pid, None) is not None and channel is not None:
             channel.sendall(frame(Exited(pid, status)))
 
 
 if __name__ == "__main__":
-    _arguments = msgspec.json.decode(sys.argv[1])
-    try:
-        main(**_arguments)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the daemon went away in the middle of an answer
+    main(**msgspec.json.decode(sys.argv[1]))
     os._exit(0)

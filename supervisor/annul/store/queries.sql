@@ -1,16 +1,17 @@
 -- name: insert_job
 INSERT INTO job (seq, id, request, type, user, key, digest, title, labels, priority, params, timeout_s, not_before,
                  submitted_by, state, attempt, events, created_at, started_at, finished_at, progress, result, files,
-                 published, error, cancel, swept)
+                 published, error, cancel, swept, failures)
 VALUES (:seq, :id, :request, :type, :user, :key, :digest, :title, :labels, :priority, :params, :timeout_s,
         :not_before, :submitted_by, :state, :attempt, :events, :created_at, :started_at, :finished_at, :progress,
-        :result, :files, :published, :error, :cancel, :swept);
+        :result, :files, :published, :error, :cancel, :swept, :failures);
 
 -- A final state is written once: the guard makes it a compare-and-set.
 -- name: update_job
 UPDATE job SET state = :state, attempt = :attempt, events = :events, started_at = :started_at,
                finished_at = :finished_at, progress = :progress, result = :result, files = :files,
-               published = :published, error = :error, cancel = :cancel, swept = :swept
+               published = :published, error = :error, cancel = :cancel, swept = :swept,
+               failures = :failures, not_before = :not_before
 WHERE id = :id AND state NOT IN ('completed', 'failed', 'cancelled');
 
 -- name: set_published

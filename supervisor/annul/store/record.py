@@ -43,6 +43,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     cancel: CancelRecord | None = None
     swept: int = 0
+    failures: int = 0
 
     def with_(self, **changes: Any) -> JobRecord:
         return msgspec.structs.replace(self, **changes)

@@ -1,0 +1,213 @@
+"""While no daemon runs: jobs go on, but not for ever without anybody who could cancel them.
+
+A zygote whose daemon is gone becomes the guardian of its jobs: it stays as long as a process of theirs lives, and with
+it the reaper that keeps their trees together, so that the next daemon finds them whole. Where no daemon has run for
+`orphan_grace_s`, it climbs the same ladder that the daemon climbs, for the reason `orphaned`.
+
+Where the zygote died as well, each job's own process does that for itself, in a thread that is started by the kernel's
+word of the parent's end (PR_SET_PDEATHSIG; the zygote has one thread only). Non-guarantee: a job that is inside C code
+which neither returns nor looks for signals then does not hear of it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from annul import cancel, prctl
+from annul.board import BOARD, GIVEN_UP, Board, Notice
+from annul.cancel import Ladder, Seen, Step
+from annul.lifecycle import StopKind
+from annul.runtime.launch import Launch
+from annul.tree import Census, Look, Reaper, SessionTree, below, send
+
+ORPHAN_SIGNAL = signal.Signals(signal.SIGRTMIN + 1)
+_LOOK_S = 1.0
+
+
+def supervised(notify: str) -> bool:
+    """Whether a daemon runs, be it stopped: its socket can be connected to. What cannot be told counts as yes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        try:
+            asking.connect(notify)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+class Absence:
+    """How long no daemon has run."""
+
+    def __init__(self, notify: str, grace_s: float) -> None:
+        self._notify = notify
+        self.grace_s = grace_s
+        self._since: float | None = None
+
+    def too_long(self) -> bool:
+        """Looks now. A grace below 0 never ends."""
+        if self.grace_s < 0 or supervised(self._notify):
+            self._since = None
+            return False
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now - self._since >= self.grace_s
+
+
+class Charge:
+    """A job that has to be ended by somebody else than a daemon, and how far its ladder has come."""
+
+    def __init__(self, launch: Launch, pid: int, absent_s: float) -> None:
+        self._launch = launch
+        self.pid = pid
+        try:
+            self._board: Board | None = Board.open(Path(launch.run_dir, BOARD))
+        except (OSError, ValueError):
+            self._board = None  # there is nobody to tell: signals are left
+        found = self._board.cancel() if self._board is not None else None
+        now = time.monotonic()
+        if found is not None and found[0].kind != GIVEN_UP:  # a daemon had begun already
+            notice, deadline_ns = found
+            self._ladder = cancel.restored(
+                kind=StopKind(notice.kind),
+                reason=notice.reason,
+                by=notice.by,
+                grace_s=notice.grace_s,
+                asked_at=notice.asked_at,
+                deadline=deadline_ns / 1e9,
+                now=now,
+            )
+        else:
+            self._ladder = Ladder(
+                kind=StopKind.ORPHANED,
+                reason=f"no daemon ran for {absent_s:g} s",
+                by="annul",
+                grace_s=launch.grace_s,
+                asked=now,
+                asked_at=time.time(),
+            )
+
+    def climb(self, look: Callable[[], Look], kill: Callable[[], Look], *, leader_alive: bool) -> float:
+        """Do what is due; when to come again, monotonic seconds."""
+        seen = Seen(
+            leader_alive=leader_alive,
+            unwound=self._board is not None and self._board.unwound_at != 0,
+            repeat_term=not self._launch.signal_tree,
+        )
+        while True:
+            self._ladder, step = cancel.climb(self._ladder, seen, time.monotonic())
+            if step is None:
+                return cancel.due(self._ladder, seen)
+            if step is Step.BEGIN:
+                self._tell()
+            if step is Step.KILL:
+                kill()
+            elif self._ladder.terms or not leader_alive:
+                everyone = step is Step.TERM_SURVIVORS or self._launch.signal_tree
+                for pid in look().pids if everyone else [self.pid]:
+                    send(pid, signal.SIGTERM)
+                    send(pid, signal.SIGCONT)
+
+    def _tell(self) -> None:
+        ladder = self._ladder
+        if self._board is not None:
+            notice = Notice(ladder.kind, ladder.reason, ladder.by, ladder.grace_s, ladder.asked_at)
+            self._board.tell(notice, ladder.deadline)
+
+
+# --- in a zygote ------------------------------------------------------------------------------------------------
+
+
+def guard(launches: dict[int, Launch], absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
+    """Be the guardian of these jobs, until no process of theirs lives. `wake` is readable when one has ended; `reap`
+    takes such ends out of `launches` and says whether there still is any child.
+    """
+    poller = select.poll()
+    poller.register(wake, select.POLLIN)
+    charges: dict[str, tuple[Charge, SessionTree]] = {}
+    ending = False
+
+    def census() -> Census:
+        names = [launch.name for launch in launches.values()] + list(charges)
+        return Census([Reaper(os.getpid(), settled=True)], launches, attempts=names)
+
+    while reap():
+        wait_s = _LOOK_S
+        if not ending and absence.too_long():
+            ending = True
+            for pid, launch in launches.items():
+                tree = SessionTree(attempt=launch.name, board=Path(launch.run_dir, BOARD), census=census)
+                charges[launch.name] = Charge(launch, pid, absence.grace_s), tree
+        if ending:
+            now = time.monotonic()
+            due = [now + _LOOK_S]
+            for charge, tree in charges.values():
+                alive = charge.pid in launches
+                if not alive and tree.look(charge.pid, leader_alive=False).empty:
+                    continue
+                due.append(
+                    charge.climb(
+                        lambda tree=tree, pid=charge.pid, alive=alive: tree.look(pid, leader_alive=alive),  # type: ignore[misc]
+                        lambda tree=tree, pid=charge.pid, alive=alive: tree.kill(pid, leader_alive=alive),  # type: ignore[misc]
+                        leader_alive=alive,
+                    )
+                )
+            wait_s = max(0.001, min(due) - now)
+        if poller.poll(wait_s * 1000):
+            os.read(wake, 4096)
+
+
+# --- in a job whose zygote has died -----------------------------------------------------------------------------
+
+
+class Alone:
+    """A job's own process, which hears of its parent's end."""
+
+    @classmethod
+    def watch(cls, launch: Launch, parent: int) -> None:
+        """From now on. `parent`: the zygote's pid. Called once, in the main thread."""
+        self = cls(launch)
+        signal.signal(ORPHAN_SIGNAL, self._orphaned)
+        prctl.set_parent_death_signal(ORPHAN_SIGNAL)
+        if os.getppid() != parent:  # Race: it died before that
+            self._orphaned(ORPHAN_SIGNAL, None)
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._pid = os.getpid()
+        self._running = False
+
+    def _orphaned(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if not self._running and os.getpid() == self._pid:
+            self._running = True
+            _thread.start_new_thread(self._run, ())  # threading's own has locks, and this is a signal handler
+
+    def _run(self) -> None:
+        launch = self._launch
+        absence = Absence(launch.notify, launch.orphan_grace_s)
+        while not absence.too_long():
+            if os.getppid() == launch.daemon and supervised(launch.notify):
+                self._running = False  # only the zygote died: of the daemon's end the kernel will tell as well
+                return
+            time.sleep(_LOOK_S if absence.grace_s else 0.01)
+        charge = Charge(launch, self._pid, absence.grace_s)
+        while True:
+            due = charge.climb(lambda: Look(below([self._pid])), self._kill, leader_alive=True)
+            time.sleep(max(0.001, due - time.monotonic()))
+
+    def _kill(self) -> Look:
+        """Everything below, and when nothing is left this process itself."""
+        others = [pid for pid in below([self._pid]) if pid != self._pid]
+        for pid in others:
+            send(pid, signal.SIGKILL)
+        if not others:
+            os.kill(self._pid, signal.SIGKILL)
+        return Look(others)
