@@ -39,8 +39,10 @@ def zygotes(daemon: DaemonProcess) -> list[psutil.Process]:
 
 
 def kill(daemon: DaemonProcess, *, zygotes_too: bool) -> None:
-    """SIGKILL, the zygotes in the same breath."""
+    """SIGKILL, the zygotes in the same breath: stopped, they do not even hear of the daemon's end."""
     victims = zygotes(daemon) if zygotes_too else []
+    for one in victims:
+        one.suspend()
     daemon.kill()
     for one in victims:
         one.kill()
@@ -174,7 +176,7 @@ def test_a_stopped_daemon_that_does_not_hand_over_is_said(daemon: DaemonProcess)
             "from annul.__main__ import daemon; daemon(['serve', *sys.argv[1:]])"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, *daemon.arguments()[1:], "--takeover"],
+            [sys.executable, "-c", code, *daemon.arguments(), "--takeover"],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

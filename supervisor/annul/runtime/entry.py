@@ -86,7 +86,7 @@ def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
         (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     _redirect(attempt_dir / "log")
     _dump_on_signal(attempt_dir / STACKS)
-    guardian.Alone.watch(launch, zygote)
+    alone = guardian.Alone.watch(launch, zygote)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(launch.env)
@@ -114,6 +114,7 @@ def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
         except (OSError, ValueError) as error:
             ended = _failed("output", f"writing the job's outputs to disk: {error}")
     outcome.write(attempt_dir, ended)
+    alone.sweep()
     return 0 if ended.verdict is Verdict.COMPLETED else 1
 
 

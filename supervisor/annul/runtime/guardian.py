@@ -21,14 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from annul import cancel, prctl
+from annul import cancel, prctl, proc
 from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.cancel import Ladder, Seen, Step
 from annul.lifecycle import StopKind
 from annul.runtime.launch import Launch
 from annul.tree import Census, Look, Reaper, SessionTree, below, send
 
-ORPHAN_SIGNAL = signal.Signals(signal.SIGRTMIN + 1)
+ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
 _LOOK_S = 1.0
 
 
@@ -172,18 +172,30 @@ class Alone:
     """A job's own process, which hears of its parent's end."""
 
     @classmethod
-    def watch(cls, launch: Launch, parent: int) -> None:
+    def watch(cls, launch: Launch, parent: int) -> Alone:
         """From now on. `parent`: the zygote's pid. Called once, in the main thread."""
         self = cls(launch)
         signal.signal(ORPHAN_SIGNAL, self._orphaned)
         prctl.set_parent_death_signal(ORPHAN_SIGNAL)
         if os.getppid() != parent:  # Race: it died before that
             self._orphaned(ORPHAN_SIGNAL, None)
+        return self
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._pid = os.getpid()
         self._running = False
+        self._ending = False
+
+    def sweep(self) -> None:
+        """At the end of the job: if nobody else is there to do it, end what it leaves behind."""
+        while self._ending and (left := self._others()):
+            for pid in left:
+                send(pid, signal.SIGKILL)
+            time.sleep(0.002)
+
+    def _others(self) -> list[int]:
+        return [one.pid for one in map(proc.stat, below([self._pid])) if one and one.alive and one.pid != self._pid]
 
     def _orphaned(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if not self._running and os.getpid() == self._pid:
@@ -198,6 +210,7 @@ class Alone:
                 self._running = False  # only the zygote died: of the daemon's end the kernel will tell as well
                 return
             time.sleep(_LOOK_S if absence.grace_s else 0.01)
+        self._ending = True
         charge = Charge(launch, self._pid, absence.grace_s)
         while True:
             due = charge.climb(lambda: Look(below([self._pid])), self._kill, leader_alive=True)
@@ -205,7 +218,7 @@ class Alone:
 
     def _kill(self) -> Look:
         """Everything below, and when nothing is left this process itself."""
-        others = [pid for pid in below([self._pid]) if pid != self._pid]
+        others = self._others()
         for pid in others:
             send(pid, signal.SIGKILL)
         if not others:
