@@ -40,6 +40,7 @@ class Active:
         self.unseen = False  # it ended while no daemon watched
         self.ladder: Ladder | None = None
         self.intent_noted = True  # False: the ladder waits for this turn's commit of why it is there
+        self.told: set[int] = set()  # pids other than the leader's that got their SIGTERM
         self.swept: set[int] = set()  # pids other than the leader's that had to be killed
         self.members: dict[int, int] = {}  # pid -> pidfd of survivors of the leader, watched
         self.progress_seen = 0
