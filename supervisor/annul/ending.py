@@ -67,6 +67,8 @@ def look(sup: Supervision, active: Active) -> None:
     active.looks += 1
     if active.ladder is not None and not active.ladder.kills:
         stopping.climb(sup, active)  # survivors get their SIGTERM at once
+        if active.ladder.survivors_told:
+            stopping.terminate_others(active, found.pids)  # also those who are seen only now
 
 
 def _conclude_soon(sup: Supervision, active: Active) -> None:

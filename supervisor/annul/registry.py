@@ -41,6 +41,7 @@ class Active:
         self.adopted = False  # it was begun under a daemon that is gone
         self.ladder: Ladder | None = None
         self.intent_noted = True  # False: the ladder waits for this turn's commit of why it is there
+        self.told: set[int] = set()  # pids other than the leader's that got their SIGTERM
         self.swept: set[int] = set()  # pids other than the leader's that had to be killed
         self.members: dict[int, int] = {}  # pid -> pidfd of survivors of the leader, watched
         self.progress_seen = 0

@@ -202,10 +202,12 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
         (active.run_dir / BOARD).unlink(missing_ok=True)
     else:  # why it is to stop stays there: the store may not have taken that yet (C1)
         stopping.write_notice(active, active.ladder)
-    late = active.board.process()
-    if late is not None and (fd := proc.open_pidfd(*late)) is not None:
-        send_by(fd, signal.SIGKILL)
-        os.close(fd)
+    if find_leader(sup, active) is Leader.ALIVE and active.pidfd is not None:
+        send_by(active.pidfd, signal.SIGKILL)
+        if active.ladder is not None:
+            return  # its end is noticed as any leader's
+        os.close(active.pidfd)
+        active.pidfd = None
     sup.leader_is_gone(active)
     failures = sup.registry.count_failed_launch(active.record.id)
     if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):

@@ -142,12 +142,20 @@ def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
         sent = send_by(active.pidfd, signal.SIGTERM)
         send_by(active.pidfd, signal.SIGCONT)
     if whole_tree:
-        for pid in active.tree.look(active.pid, leader_alive=active.leader_alive).pids:
-            if pid != active.pid:
-                sent = send(pid, signal.SIGTERM) or sent
-                send(pid, signal.SIGCONT)
+        found = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
+        sent = terminate_others(active, found) or sent
     if sent and ladder.sigterm is None:
         active.ladder = msgspec.structs.replace(ladder, sigterm=ladder.last)
+
+
+def terminate_others(active: Active, pids: list[int]) -> bool:
+    """SIGTERM and SIGCONT, once, to those of a tree who are not its leader. Whether any was there to get it."""
+    others = [pid for pid in pids if pid != active.pid and pid not in active.told]
+    active.told.update(others)
+    sent = [send(pid, signal.SIGTERM) for pid in others]
+    for pid in others:
+        send(pid, signal.SIGCONT)
+    return any(sent)
 
 
 def _kill(sup: Supervision, active: Active) -> None:

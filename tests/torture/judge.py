@@ -194,7 +194,8 @@ def _background(
     for job_id, state in background.items():
         ended = finals[job_id].job.state if job_id in finals else "not over"
         if ended != state:
-            yield Violation("bystander", job_id, f"nobody cancelled it, and it is {ended}")
+            error = finals[job_id].job.error if job_id in finals else None
+            yield Violation("bystander", job_id, f"nobody cancelled it, and it is {ended}: {error}")
     asked = Counter(job_id for account in accounts for job_id in account.jobs)
     for job_id, times in asked.items():
         if times > 1 or job_id in background:

@@ -47,6 +47,7 @@ class SeenJob(msgspec.Struct, kw_only=True, frozen=True):
     state: str
     files: list[str] = []
     cancel: SeenCancel | None = None
+    error: dict[str, str | None] | None = None
 
 
 class SeenEvent(msgspec.Struct, kw_only=True, frozen=True):

@@ -79,6 +79,8 @@ def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
     signals = JobSignal.install(board, job_type.interrupt if job_type else "raise")
     own = proc.stat(pid)
     board.set_process(pid, own.start_time if own else 0)
+    if signals.aborted:
+        return 0  # before anything is made that would have to be removed
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     attempt_dir = Path(launch.attempt_dir)
