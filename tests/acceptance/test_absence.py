@@ -63,11 +63,12 @@ def test_a_job_without_a_daemon_ends_itself(
             script = f"trap '' TERM; while :; do echo . >> {mark}; sleep 0.01; done"
             job = client.submit("exec", {"argv": ["sh", "-c", script]})
             wait_until(mark.exists, "the command to beat")
+            job = client.get(job.id)
         else:
             stage = {"sleepy": "sleeping", "stubborn": "ignoring", "escaper": "escaped"}[type_]
             job = started(client, type_, stage, {} if type_ == "sleepy" else {"mark": str(mark)})
     kill(daemon, zygotes_too=zygotes_too)
-    wait_until(lambda: not processes_with(f"ANNUL_MARK={job.id}.") and not processes_with(str(mark)), "it to end")
+    wait_until(lambda: not alive(job.pid or 0) and not processes_with(str(mark)), "it to end")
     daemon.start()
     with daemon.client() as client:
         job = client.wait(job.id, TIMEOUT_S)
@@ -122,7 +123,7 @@ def test_a_retry_follows_where_a_job_was_orphaned(make_daemon: MakeDaemon, tmp_p
     with daemon.client() as client:
         job = started(client, "insistent", "beating", {"mark": str(tmp_path / "beat")})
     daemon.kill()
-    wait_until(lambda: not processes_with(f"ANNUL_MARK={job.id}."), "it to end")
+    wait_until(lambda: not alive(job.pid or 0), "it to end")
     daemon.start()
     with daemon.client() as client:
         job = client.wait(job.id, TIMEOUT_S)
