@@ -77,6 +77,8 @@ def daemon() -> None:
 )
 @click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most.")
 @click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB.")
+@click.option("--keep-jobs", type=click.IntRange(0), help="Finished jobs kept of one user; default: 10,000; 0: all.")
+@click.option("--keep-days", type=click.FloatRange(0, 36_500), help="Purge what ended so long ago; default: 0, never.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")

@@ -38,6 +38,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     refused: Callable[[StoreError], None] | None = None
 
 
+class Purge(msgspec.Struct, frozen=True):
+    """A final job that is to be deleted; always a request."""
+
+    job_id: str
+    then: Callable[[bool], None]  # once that is durable; with whether there was such a job
+    refused: Callable[[StoreError], None]
+
+
 class Ledger:
     """The store as the loop uses it."""
 
@@ -51,6 +59,7 @@ class Ledger:
         self.oldest_event, self.last_event = store.event_bounds()
         self._seq = store.last_job()
         self._changes: list[Change] = []
+        self._purges: list[Purge] = []
         self._afterwards: list[Callable[[], None]] = []
         self._overlay: dict[str, JobRecord] = {}  # newest facts of jobs with changes not yet committed
         self._keys: dict[tuple[str, str], str] = {}
@@ -102,6 +111,10 @@ class Ledger:
             self._requests[record.request] = record.id
         return record
 
+    def purge(self, job_id: str, *, then: Callable[[bool], None], refused: Callable[[StoreError], None]) -> None:
+        """Delete a final job with this turn's commit. Its events stay: the log has no gaps, and a limit of its own."""
+        self._purges.append(Purge(job_id, then, refused))
+
     def afterwards(self, act: Callable[[], None]) -> None:
         """Do this after the turn's commit, whether it succeeded or not: reads, and what must not wait for a disk."""
         self._afterwards.append(act)
@@ -109,8 +122,9 @@ class Ledger:
     def commit(self, now: float) -> None:
         """End the turn: write, then do what was waiting for it, then tell. Never raises StoreError."""
         changes, self._changes = self._changes, []
-        if changes:
-            self._commit(changes, now)
+        purges, self._purges = self._purges, []
+        if changes or purges:
+            self._commit(changes, purges, now)
         elif self.retry_at is not None and now >= self.retry_at:
             self.retry_at = None  # only requests had been refused; an admission among them has had its second turn
         acts, self._afterwards = self._afterwards, []
@@ -120,9 +134,9 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether there is something for `commit` to do."""
-        return bool(self._changes or self._afterwards)
+        return bool(self._changes or self._purges or self._afterwards)
 
-    def _commit(self, changes: list[Change], now: float) -> None:
+    def _commit(self, changes: list[Change], purges: list[Purge], now: float) -> None:
         seq, oldest = self.last_event, self.oldest_event
         counts: dict[str, int] = {}
         told: list[tuple[Change, Event | None, bytes]] = []
@@ -145,11 +159,14 @@ class Ledger:
                 told.append((change, event, body))
             if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
                 self._store.trim_events(seq - self._keep)
-                oldest = max(oldest, min(seq, seq - self._keep + 1))
+                oldest, _ = self._store.event_bounds()
+            gone = [self._store.delete(purge.job_id) for purge in purges]
             self._store.commit()
         except StoreError as error:
             self._store.rollback()
             self._put_back(changes, error, now)
+            for purge in purges:
+                purge.refused(error)
             return
         if self._failures:
             _log.warning("the store takes writes again", extra={"action": "store"})
@@ -166,6 +183,8 @@ class Ledger:
                 change.then(change.record)
             if event is not None:
                 self._tell(event, body)
+        for purge, was_there in zip(purges, gone, strict=True):
+            purge.then(was_there)
 
     def _write(self, change: Change, count: int) -> None:
         if change.insert:

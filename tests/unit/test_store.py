@@ -393,7 +393,7 @@ def test_a_locked_store_is_an_error_at_once_and_reading_goes_on(path: Path, stor
 
 def ids(store: Store, limit: int = 100, label: dict[str, str] | None = None, **match: Any) -> list[str]:
     match = {"user": None, "state": None, "type_": None} | match
-    return [one.id for one in store.jobs(label=label or {}, limit=limit, **match)]
+    return [one.id for piece in store.jobs(label=label or {}, limit=limit, **match) for one in piece]
 
 
 def test_jobs_are_listed_newest_first_up_to_a_limit(store: Store) -> None:

@@ -20,6 +20,9 @@ from annul.store.record import JobRecord, from_row, to_row
 from annul_client.wire import State
 
 _APPLICATION_ID = 0x616E6E75  # "annu", in the database's header
+_LIVE = "state NOT IN ('completed', 'failed', 'cancelled')"
+_ROWS = 2000  # jobs looked at in one step of a search
+_TRIM = 5000  # events forgotten in one go; above what comes between two, so that a backlog shrinks
 
 
 def _queries() -> dict[str, str]:
@@ -166,34 +169,107 @@ class Store:
         return [from_row(row) for row in self._read("unpublished")]
 
     def queued(self) -> list[Entry]:
-        return [Entry(**dict(row)) for row in self._read("queued")]
+        return [Entry(*row) for row in self._read("queued")]
 
     def last_job(self) -> int:
         return int(self._read("last_job")[0][0])
 
     def jobs(
         self, *, user: str | None, state: State | None, type_: str | None, label: dict[str, str], limit: int
-    ) -> list[JobRecord]:
-        """Jobs that match, newest first."""
+    ) -> Iterator[list[JobRecord]]:
+        """Jobs that match, newest first, without their results; a piece of the search, found or not, at each step."""
         where, values = _matching(user=user, state=state, type_=type_, label=label)
-        return [
-            from_row(row)
-            for row in self._select("*", f"{where} ORDER BY seq DESC LIMIT :limit", values | {"limit": limit})
-        ]
+        what = ", ".join("NULL AS result" if name == "result" else name for name in JobRecord.__struct_fields__)
+        # Of a state that is not final, or of a user, an index has the jobs: the others are not looked at.
+        near = "seq < :below" + ("" if user is None else " AND user = :user")
+        if state is not None and not state.final:
+            near += f" AND {_LIVE} AND state = :state"
+        values |= {"below": 2**63 - 1, "limit": limit}
+        while values["limit"] and (least := self._end_of_piece("min", near, values)) is not None:
+            values["least"] = least
+            piece = f"seq < :below AND seq >= :least AND {where} ORDER BY seq DESC LIMIT :limit"
+            found = [from_row(row) for row in self._select(what, piece, values)]
+            values |= {"below": least, "limit": values["limit"] - len(found)}
+            yield found
+
+    def finished(
+        self,
+        *,
+        user: str | None,
+        state: State | None,
+        type_: str | None,
+        label: dict[str, str],
+        until: float | None,
+        after: int,
+        rows: int,
+    ) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+        """(id, user) of the final jobs that match and ended at `until` at the latest, oldest first.
+
+        At each step those among the next `rows` jobs after number `after`, perhaps none, with the number of the last
+        one looked at. Leaves out those with outputs to be published.
+        """
+        where, values = _matching(user=user, state=state, type_=type_, label=label)
+        where += f" AND NOT ({_LIVE}) AND published = 1 AND finished_at <= :until"
+        values["until"] = float("inf") if until is None else until
+        near = "seq > :above" if user is None else "seq > :above AND user = :user"
+        values["above"] = after
+        while (most := self._end_of_piece("max", near, values, rows)) is not None:
+            values["most"] = most
+            found = self._select("id, user", f"seq > :above AND seq <= :most AND {where} ORDER BY seq", values)
+            values["above"] = most
+            yield most, [(row["id"], row["user"]) for row in found]
 
     def live_ids(self, *, user: str | None, type_: str | None, label: dict[str, str]) -> list[str]:
         """The ids of all jobs that match and are not final, oldest first."""
         where, values = _matching(user=user, state=None, type_=type_, label=label)
-        live = "state NOT IN ('completed', 'failed', 'cancelled')"
-        return [row["id"] for row in self._select("id", f"{live} AND {where} ORDER BY seq", values)]
+        # Of a user with a long history, the planner might go through that.
+        return [row["id"] for row in self._select("id", f"{_LIVE} AND {where} ORDER BY seq", values, "job_live")]
 
-    def _select(self, what: str, where: str, values: dict[str, Any]) -> list[sqlite3.Row]:
+    def _end_of_piece(self, end: str, where: str, values: dict[str, Any], rows: int = _ROWS) -> int | None:
+        """The number of the last one of the next `rows` jobs; None: there are none."""
+        order = "DESC" if end == "min" else "ASC"
+        some = f"SELECT seq FROM job WHERE {where} ORDER BY seq {order} LIMIT {rows}"  # noqa: S608
         with self._doing("reading from"):
-            return self._db.execute(f"SELECT {what} FROM job WHERE {where}", values).fetchall()  # noqa: S608
+            (found,) = self._db.execute(f"SELECT {end}(seq) FROM ({some})", values).fetchone()  # noqa: S608
+        return None if found is None else int(found)
+
+    def _select(self, what: str, where: str, values: dict[str, Any], index: str = "") -> list[sqlite3.Row]:
+        by = f"INDEXED BY {index}" if index else ""
+        with self._doing("reading from"):
+            return self._db.execute(f"SELECT {what} FROM job {by} WHERE {where}", values).fetchall()  # noqa: S608
 
     def _one(self, query: str, **values: str) -> JobRecord | None:
         rows = self._read(query, values)
         return from_row(rows[0]) if rows else None
+
+    # --- what is not to be kept ---------------------------------------------------------------------------------
+
+    def delete(self, job_id: str) -> bool:
+        """Delete a final job. False: there is none, or it is live, or has outputs that are still to be published."""
+        deleted = self._write("delete_job", {"id": job_id}) == 1
+        if deleted:
+            self._write("delete_attempts", {"id": job_id})
+        return deleted
+
+    def next_user(self, after: str) -> str | None:
+        """The first user after this one, in the order of their names; after "" it is the first."""
+        rows = self._read("next_user", {"after": after})
+        return str(rows[0][0]) if rows else None
+
+    def count_finished(self, user: str, most: int) -> int:
+        """How many final jobs a user has; counts to `most`."""
+        return int(self._read("count_finished", {"user": user, "most": most})[0][0])
+
+    def oldest_finished(self, user: str | None, limit: int) -> list[tuple[str, str, float]]:
+        """(id, user, when it ended in unix seconds) of those, of a user or of all, that ended first.
+
+        Leaves out those with outputs to be published.
+        """
+        if user is None:
+            rows = self._read("oldest_finished", {"limit": limit})
+        else:
+            rows = self._read("oldest_finished_of_user", {"user": user, "limit": limit})
+        return [(row["id"], row["user"], row["finished_at"]) for row in rows]
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -226,8 +302,8 @@ class Store:
         return [row["body"] for row in rows]
 
     def trim_events(self, upto: int) -> None:
-        """Forget events up to a sequence number."""
-        self._write("trim_events", {"upto": upto})
+        """Forget events up to a sequence number; of very many, the oldest thousands."""
+        self._write("trim_events", {"upto": upto, "most": _TRIM})
 
 
 def _cannot_open(path: Path, why: object) -> StartError:
