@@ -98,8 +98,9 @@ def serve(config_file: Path | None, no_warm: bool, **options: Any) -> None:
 
 @daemon.command()
 @_settings
+@click.option("--check-store", is_flag=True, help="Read all of the store; it may be in use. Seconds for each gigabyte.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def doctor(config_file: Path | None, as_json: bool, **options: Any) -> None:
+def doctor(config_file: Path | None, as_json: bool, check_store: bool, **options: Any) -> None:
     """Look whether `annul serve` would start here, with these options, and keep its promises.
 
     Changes nothing. Exits 1 where something would keep it from that, else 0.
@@ -109,7 +110,7 @@ def doctor(config_file: Path | None, as_json: bool, **options: Any) -> None:
     sys.dont_write_bytecode = True  # importing the modules of jobs leaves nothing behind
     logging.getLogger("annul").setLevel(logging.CRITICAL)  # what is wrong is a finding, said once
     try:
-        findings = list(examine(_config(config_file, options)))
+        findings = list(examine(_config(config_file, options), check_store=check_store))
     except StartError as error:
         findings = [Finding("configuration", Level.ERROR, str(error))]
     failed = any(finding.level is Level.ERROR for finding in findings)

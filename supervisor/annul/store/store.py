@@ -16,12 +16,14 @@ from typing import Any
 
 from annul.errors import StartError, StoreConflictError, StoreError
 from annul.scheduling import Entry
+from annul.store import log
 from annul.store.record import JobRecord, from_row, to_row
 from annul_client.wire import State
 
 _APPLICATION_ID = 0x616E6E75  # "annu", in the database's header
 _LIVE = "state NOT IN ('completed', 'failed', 'cancelled')"
 _ROWS = 2000  # jobs looked at in one step of a search
+_QUICKLY = 32 * 2**20  # bytes of a store that is checked at every start: a fraction of a second
 _TRIM = 5000  # events forgotten in one go; above what comes between two, so that a backlog shrinks
 
 
@@ -50,6 +52,7 @@ class Store:
         self.path = path
         self._queries = _queries()
         self._open = False  # whether a transaction is
+        _refuse_damaged_log(path)
         check(path)
         try:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
@@ -323,20 +326,15 @@ def check(path: Path) -> int | None:
     _refuse_no_database(path)
     if not path.exists() or not path.stat().st_size:
         return None
-    # Through a connection that cannot write: closing that one does not fold the log of a crash into the file.
-    # "immutable" makes no files beside it, and reads no log; the log's index is made only where it is missing.
-    log, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
-    how = "immutable=1" if not log.exists() or not log.stat().st_size else f"readonly_shm={int(index.exists())}"
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&{how}", uri=True, timeout=0)
+    with reading(path) as db:
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise _cannot_open(path, error) from error
+            small = path.stat().st_size <= _QUICKLY
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
+        except sqlite3.Error as error:
+            raise _cannot_open(path, error) from error
     if application != _APPLICATION_ID and (tables or application):
         raise StartError(f"{path} is another program's database; it was not touched. Name another --state-dir.")
     if version > len(migrations()):
@@ -344,7 +342,39 @@ def check(path: Path) -> int | None:
             f"the store {path} has schema {version}, this annul knows up to {len(migrations())}: it was "
             "written by a newer annul. Install that version again; the store was not touched."
         )
+    if found != "ok":
+        raise _cannot_open(path, "it is damaged: " + " ".join(str(found).split()))
     return int(version)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, also beside a daemon. Raises StartError where it cannot be opened.
+
+    Closing it does not fold the log of a crash into the file.
+    """
+    # "immutable" makes no files beside it, and reads no log; the log's index is made only where it is missing.
+    wal, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
+    in_use = wal.exists() and (index.exists() or wal.stat().st_size)
+    how = f"readonly_shm={int(index.exists())}" if in_use else "immutable=1"
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&{how}", uri=True, timeout=0, isolation_level=None)
+    except sqlite3.Error as error:
+        raise _cannot_open(path, error) from error
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _refuse_damaged_log(path: Path) -> None:
+    """SQLite would drop what is behind the damage, and say nothing."""
+    try:
+        found = log.damage(path.with_name(f"{path.name}-wal"))
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    if found:
+        raise _cannot_open(path, found)
 
 
 def _refuse_no_database(path: Path) -> None:
