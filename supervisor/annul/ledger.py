@@ -10,6 +10,7 @@ Owned by the loop thread.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _TRIM_EVERY = 1000  # events
+_PURGE_S = 0.005  # in each turn, for deleting jobs
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +114,10 @@ class Ledger:
         return record
 
     def purge(self, job_id: str, *, then: Callable[[bool], None], refused: Callable[[StoreError], None]) -> None:
-        """Delete a final job with this turn's commit. Its events stay: the log has no gaps, and a limit of its own."""
+        """Delete a final job with this turn's commit, or one of the next.
+
+        Its events stay: the log of them has no gaps, and a limit of its own.
+        """
         self._purges.append(Purge(job_id, then, refused))
 
     def afterwards(self, act: Callable[[], None]) -> None:
@@ -160,7 +165,7 @@ class Ledger:
             if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
                 self._store.trim_events(seq - self._keep)
                 oldest, _ = self._store.event_bounds()
-            gone = [self._store.delete(purge.job_id) for purge in purges]
+            gone = self._delete(purges)
             self._store.commit()
         except StoreError as error:
             self._store.rollback()
@@ -183,8 +188,19 @@ class Ledger:
                 change.then(change.record)
             if event is not None:
                 self._tell(event, body)
-        for purge, was_there in zip(purges, gone, strict=True):
+        self._purges = purges[len(gone) :] + self._purges
+        for purge, was_there in zip(purges, gone, strict=False):
             purge.then(was_there)
+
+    def _delete(self, purges: list[Purge]) -> list[bool]:
+        """Delete the first of these, for a bounded time: a job with a big result takes as long as a thousand others."""
+        gone: list[bool] = []
+        until = time.monotonic() + _PURGE_S
+        for purge in purges:
+            gone.append(self._store.delete(purge.job_id))
+            if time.monotonic() > until:
+                break
+        return gone
 
     def _write(self, change: Change, count: int) -> None:
         if change.insert:

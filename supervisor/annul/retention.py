@@ -79,7 +79,7 @@ class Retention:
     def purge(
         self, job_id: str, user: str, *, then: Callable[[bool], None], refused: Callable[[StoreError], None]
     ) -> None:
-        """Delete a final job with this turn's commit. `then`: with whether it was still there."""
+        """Delete a final job with this turn's commit, or one soon. `then`: with whether it was still there."""
 
         def gone(was_there: bool) -> None:
             if was_there:

@@ -54,12 +54,18 @@ def _purge_one(daemon: Daemon, job_id: str, caller: Caller) -> None:
 
 def _purge_matching(daemon: Daemon, request: wire.Purge, caller: Caller) -> Iterator[None]:
     """A piece at each step, so that many jobs hold up nobody."""
-    count = 0
+    count = under_way = 0
     refusals: list[StoreError] = []
 
     def done(was_there: bool) -> None:
-        nonlocal count
+        nonlocal count, under_way
         count += was_there
+        under_way -= 1
+
+    def refused(error: StoreError) -> None:
+        nonlocal under_way
+        refusals.append(error)
+        under_way -= 1
 
     pieces = daemon.store.finished(
         user=request.user,
@@ -72,13 +78,15 @@ def _purge_matching(daemon: Daemon, request: wire.Purge, caller: Caller) -> Iter
     )
     for number, (last, jobs) in enumerate(pieces, start=1):
         for job_id, user in jobs:
-            daemon.retention.purge(job_id, user, then=done, refused=refusals.append)
+            daemon.retention.purge(job_id, user, then=done, refused=refused)
+            under_way += 1
         yield
+        # What was purged goes before more is: directories are deleted more slowly than rows.
+        while under_way or daemon.sweeper.waiting:
+            yield
         if refusals:
             caller.refuse(unavailable(refusals[0]))
             return
-        while daemon.sweeper.waiting:
-            yield  # what was purged goes before more is: directories are deleted more slowly than rows
         if number == _PIECES:
             caller.answer(wire.PurgeReply(count=count, next=last))
             return

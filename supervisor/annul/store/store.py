@@ -22,6 +22,7 @@ from annul_client.wire import State
 
 _APPLICATION_ID = 0x616E6E75  # "annu", in the database's header
 _LIVE = "state NOT IN ('completed', 'failed', 'cancelled')"
+_LIVE_STATES = [state for state in State if not state.final]
 _ROWS = 2000  # jobs looked at in one step of a search
 _QUICKLY = 32 * 2**20  # bytes of a store that is checked at every start: a fraction of a second
 _TRIM = 5000  # events forgotten in one go; above what comes between two, so that a backlog shrinks
@@ -222,18 +223,35 @@ class Store:
             values["above"] = most
             yield most, [(row["id"], row["user"]) for row in found]
 
-    def live_ids(self, *, user: str | None, type_: str | None, label: dict[str, str]) -> list[str]:
-        """The ids of all jobs that match and are not final, oldest first."""
+    def live(self, *, user: str | None, type_: str | None, label: dict[str, str], rows: int) -> Iterator[list[str]]:
+        """The ids of all jobs that match and are not final, oldest first; at each step those among the next `rows`.
+
+        A job that is live all the time is found, whatever becomes of its state between the steps.
+        """
         where, values = _matching(user=user, state=None, type_=type_, label=label)
-        # Of a user with a long history, the planner might go through that.
-        return [row["id"] for row in self._select("id", f"{_LIVE} AND {where} ORDER BY seq", values, "job_live")]
+        values |= {"above": -1, "last": self.last_job()}
+        # The index has them by state: the next ones of all are among the next ones of each.
+        next_of_each = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT seq FROM job INDEXED BY job_live WHERE {_LIVE} AND state = '{state}' "  # noqa: S608
+            f"AND seq > :above AND seq <= :last ORDER BY seq LIMIT {rows})"
+            for state in _LIVE_STATES
+        )
+        states = ", ".join(f"'{state}'" for state in _LIVE_STATES)
+        these = f"{_LIVE} AND state IN ({states}) AND seq > :above AND seq <= :most AND {where} ORDER BY seq"
+        piece = f"SELECT seq FROM ({next_of_each}) ORDER BY seq LIMIT {rows}"  # noqa: S608
+        while (most := self._end_of("max", piece, values)) is not None:
+            found = self._select("id", these, values | {"most": most}, "job_live")
+            values["above"] = most
+            yield [row["id"] for row in found]
 
     def _end_of_piece(self, end: str, where: str, values: dict[str, Any], rows: int = _ROWS) -> int | None:
         """The number of the last one of the next `rows` jobs; None: there are none."""
         order = "DESC" if end == "min" else "ASC"
-        some = f"SELECT seq FROM job WHERE {where} ORDER BY seq {order} LIMIT {rows}"  # noqa: S608
+        return self._end_of(end, f"SELECT seq FROM job WHERE {where} ORDER BY seq {order} LIMIT {rows}", values)  # noqa: S608
+
+    def _end_of(self, end: str, numbers: str, values: dict[str, Any]) -> int | None:
         with self._doing("reading from"):
-            (found,) = self._db.execute(f"SELECT {end}(seq) FROM ({some})", values).fetchone()  # noqa: S608
+            (found,) = self._db.execute(f"SELECT {end}(seq) FROM ({numbers})", values).fetchone()  # noqa: S608
         return None if found is None else int(found)
 
     def _select(self, what: str, where: str, values: dict[str, Any], index: str = "") -> list[sqlite3.Row]:

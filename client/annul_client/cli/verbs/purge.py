@@ -16,7 +16,9 @@ from annul_client.cli.session import Session
 @click.option("--user", default=None, help="All of this user that are over.")
 @click.option("--type", "type_name", default=None, help="All of this type.")
 @click.option("--label", type=KeyValue(), multiple=True, metavar="K=V", help="All with this label.")
-@click.option("--state", type=click.Choice(sorted(map(str, wire.FINAL_STATES))), default=None, help="All that ended so.")
+@click.option(
+    "--state", type=click.Choice(sorted(map(str, wire.FINAL_STATES))), default=None, help="All that ended so."
+)
 @click.option("--older-than", type=Age(), metavar="AGE", help="All that ended so long ago: 90s, 10m, 2h, 30d.")
 @json_option
 @click.pass_obj
