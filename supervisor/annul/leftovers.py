@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from annul.errors import StoreError
@@ -25,7 +25,7 @@ class Leftovers:
         self._jobs_dir = jobs_dir
         self._store = store
         self._sweeper = sweeper
-        self._entries: Iterator[os.DirEntry[str]] | None = None
+        self._names = self._scan()
         self.waiting = True  # whether there is more to look at
 
     def step(self) -> None:
@@ -33,15 +33,13 @@ class Leftovers:
         if not self.waiting:
             return
         try:
-            if self._entries is None:
-                self._entries = os.scandir(self._jobs_dir)
             for _ in range(_STEP):
-                entry = next(self._entries, None)
-                if entry is None:
+                name = next(self._names, None)
+                if name is None:
                     self.waiting = False
                     return
-                if not self._store.knows(entry.name):
-                    self._sweeper.add(Path(entry.path))
+                if not self._store.knows(name):
+                    self._sweeper.add(self._jobs_dir / name)
         except (OSError, StoreError) as error:
             self.waiting = False
             _log.warning("looking for directories of unknown jobs: %s; next start", error, extra={"action": "sweep"})
@@ -49,4 +47,9 @@ class Leftovers:
     def close(self) -> None:
         """Give the search up."""
         self.waiting = False
-        self._entries = None  # its descriptor goes with it
+        self._names.close()
+
+    def _scan(self) -> Generator[str, None, None]:
+        with os.scandir(self._jobs_dir) as entries:
+            for entry in entries:
+                yield entry.name

@@ -10,6 +10,7 @@ The format: https://www.sqlite.org/fileformat2.html#walformat
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -24,8 +25,9 @@ _Sum = tuple[int, int]
 def damage(path: Path) -> str:
     """What is wrong with a log that nobody writes to; "" where nothing is, or where there is none. Raises OSError."""
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= _MOST_BYTES else path.open("rb").read(_HEADER.size)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size if size <= _MOST_BYTES else _HEADER.size)
     except FileNotFoundError:
         return ""
     if size <= _HEADER.size + _FRAME.size:
