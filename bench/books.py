@@ -64,7 +64,9 @@ def books(count: int) -> Iterator[tuple[int, int, Book]]:
             fill(filled, finished, queued)
             folder = Path(tempfile.mkdtemp(prefix="annul-b-"))
             (folder / "state").mkdir(mode=0o700)
-            shutil.copy(filled, folder / "state" / "annul.db")
+            copy = shutil.copy(filled, folder / "state" / "annul.db")
+            with open(copy, "rb") as file:
+                os.fsync(file.fileno())  # else the daemon's first checkpoint does that
             yield finished, queued, measure(folder, min(count, FEW[1] - 1))
 
 
