@@ -1,7 +1,7 @@
 """`make bench`: run daemons, measure, print a table, write bench/results/DATE.json.
 
 Every figure stands beside a floor (or another of ours) from the same run; the ratio is what can be compared between
-machines. BENCH_N: trials of the quick figures.
+machines. BENCH_N: trials of the quick figures. BENCH_FINISHED, BENCH_QUEUED: jobs in the long books.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import abort_cost, figures, floors
+from bench import abort_cost, books, figures, floors
 
 HERE = Path(__file__).parent
 N = int(os.environ.get("BENCH_N", "300"))
@@ -88,6 +88,31 @@ def of_queue() -> list[Row]:
     ]
 
 
+def of_books() -> list[Row]:
+    """What a million finished jobs, and then a long queue too, cost those who ask for one job."""
+    (_, _, few), *others = books.books(N)
+    rows = []
+    for finished, queued, book in others:
+        about = f"{finished:,} finished, {queued:,} queued"
+        rows += [
+            {**row(figure, getattr(book, name), "of 1,000 and 100", getattr(few, name)), "books": about}
+            for figure, name in (
+                ("start -> first answer", "start"),
+                ("get", "get"),
+                ("list, the newest 100", "list_"),
+                ("list, none found", "list_rare"),
+                ("cancel of a queued job", "cancel"),
+            )
+        ]
+        for figure, name, unit in (
+            ("submitted by submit_many", "submits_per_second", "/s"),
+            ("resident memory", "memory_mib", "MiB"),
+        ):
+            value, least = getattr(book, name), getattr(few, name)
+            rows.append({"figure": figure, "value": value, "unit": unit, "floor": least, "books": about})
+    return rows
+
+
 def of_flag() -> list[Row]:
     costs = abort_cost.measure()
     floor = costs["threading.Event.is_set()"] / 1e9
@@ -95,7 +120,7 @@ def of_flag() -> list[Row]:
 
 
 def main() -> None:
-    rows = of_flag() + of_queue()
+    rows = of_flag() + of_queue() + of_books()
     for tree in ("session", "cgroup"):
         with figures.daemon("--tree", "auto" if tree == "cgroup" else tree) as daemon:
             usable = daemon.client.ping().tree == tree
@@ -110,9 +135,12 @@ def main() -> None:
 def show(rows: list[Row]) -> None:
     print(f"\n{'figure':<42} {'p50':>9} {'p99':>9}   {'floor':<32} {'p50':>9} {'ratio':>7} {'of p99':>7}")
     for one in rows:
-        name = one["figure"] + (f" ({one['tree']})" if "tree" in one else "")
+        about = one.get("tree") or one.get("books")
+        name = one["figure"] + (f" ({about})" if about else "")
         if "per_second" in one:
             print(f"{name:<42} {one['per_second']:9.0f}/s")
+        elif "unit" in one:
+            print(f"{name:<64} {one['value']:9.0f} {one['unit']:<4} of 1,000 and 100: {one['floor']:.0f}")
         else:
             print(
                 f"{name:<42} {one['p50_ms']:9.3g} {one['p99_ms']:9.3g}   {one['floor']:<32} "

@@ -62,17 +62,19 @@ class Pipeline:
 
 
 @contextmanager
-def daemon(*options: str) -> Iterator[Daemon]:
-    folder = Path(tempfile.mkdtemp(prefix="annul-b-"))
+def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
+    """One with directories of its own, gone afterwards; or with those in a folder, which goes too."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="annul-b-"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(folder / "notify"))
+        path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
         places = ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "annul", "serve", *places),
                 *("--jobs", "bench.jobs", "--no-warm", "--log-level", "WARNING", *options),
             ],
-            env={**os.environ, "PYTHONPATH": str(HERE.parent), "NOTIFY_SOCKET": str(folder / "notify")},
+            env={**os.environ, "PYTHONPATH": path, "NOTIFY_SOCKET": str(folder / "notify")},
         )
         ready.recv(64)
     try:

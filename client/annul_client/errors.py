@@ -8,6 +8,7 @@
      └─ RequestRefused     the daemon does not carry the request out: {code, message, field}
          ├─ NotFound       no job has this id
          ├─ NotCompleted   a result was asked for, and the job has none
+         ├─ NotFinal       a job that is live, or publishes, cannot be purged
          ├─ KeyConflict    the key belongs to a job with other content
          ├─ QueueFull      the daemon takes no more jobs now
          └─ TooBig         the request is bigger than one message may be; it was not sent
@@ -83,6 +84,10 @@ class NotCompleted(RequestRefused):
     """The job has no result: it is not over, or it ended otherwise."""
 
 
+class NotFinal(RequestRefused):
+    """The job is not over: it is live, or its outputs are still on their way to their place."""
+
+
 class KeyConflict(RequestRefused):
     """The user has a job with this key already, of another type or with other parameters."""
 
@@ -98,6 +103,8 @@ class TooBig(RequestRefused):
 REFUSALS: dict[str, type[RequestRefused]] = {
     "not_found": NotFound,
     "not_completed": NotCompleted,
+    "not_final": NotFinal,
+    "not_published": NotFinal,
     "key_conflict": KeyConflict,
     "queue_full": QueueFull,
     "too_big": TooBig,

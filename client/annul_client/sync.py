@@ -164,6 +164,38 @@ class Client:
         )
         return self._ask(request, wire.CancelReply)
 
+    def purge(
+        self,
+        job_id: str | None = None,
+        *,
+        user: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name in the protocol
+        label: Mapping[str, str] | None = None,
+        state: wire.State | str | None = None,
+        older_than_s: float | None = None,
+    ) -> int:
+        """Forget one final job, or all final ones that match all that is given; how many those were.
+
+        Their logs go with them, their ids are unknown then, their keys free; what they published stays, and so do
+        their entries in the event log. `older_than_s`: seconds since they ended. Very many are purged by several
+        requests: where one raises, those before it have done their part.
+
+        Raises `NotFinal` for a live `job_id`, and ValueError when nothing says which jobs: that must not mean all.
+        """
+        if job_id is None and user is None and type is None and not label and state is None and older_than_s is None:
+            raise ValueError("purge: name a job, or a user, type, label, state or age")
+        wanted = wire.State(state) if state is not None else None
+        request = wire.Purge(
+            id=job_id, user=user, type=type, label=dict(label or {}), state=wanted, older_than_s=older_than_s
+        )
+        count = 0
+        while True:
+            reply = self._ask(request, wire.PurgeReply)
+            count += reply.count
+            if reply.next is None:
+                return count
+            request = msgspec.structs.replace(request, after=reply.next)
+
     def wait(self, job_id: str, timeout: float | None = None) -> wire.Job:
         """The job, once it is in a final state. `timeout`: seconds, None for as long as it takes.
 

@@ -206,6 +206,22 @@ class Cancel(Request, frozen=True, kw_only=True, tag="cancel"):
     by: str = ""
 
 
+class Purge(Request, frozen=True, kw_only=True, tag="purge"):
+    """Forget one final job by `id`, or all final ones that match all else that is said. What it published stays.
+
+    A live one is refused with `not_final` where it is named, and left out where it matches; so is one whose outputs
+    are not in their place yet, with `not_published`. A job that is not there (any more) is no error: it counts 0.
+    """
+
+    id: str | None = None
+    user: str | None = None
+    type: str | None = None
+    label: dict[str, str] = {}
+    state: State | None = None  # a final one
+    older_than_s: float | None = None  # seconds since it ended
+    after: int = 0  # the `next` of an earlier reply, to go on from there
+
+
 class Wait(Request, frozen=True, kw_only=True, tag="wait"):
     """Answered when the job is in a final state, or after `timeout_s` with the job as it is then."""
 
@@ -240,9 +256,10 @@ class Types(Request, frozen=True, kw_only=True, tag="types"):
     """The job types that this daemon knows, with their parameters as JSON Schema."""
 
 
-ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Wait | Events | Logs | Result | Types
+ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Purge | Wait | Events | Logs | Result | Types
 VERBS = frozenset(
-    t.__struct_config__.tag for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Wait, Events, Logs, Result, Types)
+    t.__struct_config__.tag
+    for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Purge, Wait, Events, Logs, Result, Types)
 )
 
 
@@ -290,6 +307,11 @@ class CancelReply(Model, frozen=True, kw_only=True):
     count: int = 0  # how many those are in all
 
 
+class PurgeReply(Model, frozen=True, kw_only=True):
+    count: int  # jobs that are not there any more
+    next: int | None = None  # there are more to look at: ask again with this as `after`
+
+
 class WaitReply(Model, frozen=True, kw_only=True):
     job: Job
     done: bool  # False: `timeout_s` passed first
@@ -334,6 +356,7 @@ REPLY_OF: dict[type[Request], type[Model]] = {
     Get: JobReply,
     List: ListReply,
     Cancel: CancelReply,
+    Purge: PurgeReply,
     Wait: WaitReply,
     Events: EventsReply,
     Logs: LogsReply,

@@ -86,6 +86,8 @@ def daemon() -> None:
 )
 @click.option("--drain", is_flag=True, help="On SIGTERM wait for running jobs; a second one stops them.")
 @click.option("--takeover", is_flag=True, help="Have the daemon that runs there hand over its jobs and end.")
+@click.option("--keep-jobs", type=click.IntRange(0), help="Finished jobs kept of one user; default: 10,000; 0: all.")
+@click.option("--keep-days", type=click.FloatRange(0, 36_500), help="Purge what ended so long ago; default: 0, never.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")
@@ -106,8 +108,9 @@ def serve(config_file: Path | None, no_warm: bool, takeover: bool, **options: An
 
 @daemon.command()
 @_settings
+@click.option("--check-store", is_flag=True, help="Read all of the store; it may be in use. Seconds for each gigabyte.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def doctor(config_file: Path | None, as_json: bool, **options: Any) -> None:
+def doctor(config_file: Path | None, as_json: bool, check_store: bool, **options: Any) -> None:
     """Look whether `annul serve` would start here, with these options, and keep its promises.
 
     Changes nothing. Exits 1 where something would keep it from that, else 0.
@@ -117,7 +120,7 @@ def doctor(config_file: Path | None, as_json: bool, **options: Any) -> None:
     sys.dont_write_bytecode = True  # importing the modules of jobs leaves nothing behind
     logging.getLogger("annul").setLevel(logging.CRITICAL)  # what is wrong is a finding, said once
     try:
-        findings = list(examine(_config(config_file, options)))
+        findings = list(examine(_config(config_file, options), check_store=check_store))
     except StartError as error:
         findings = [Finding("configuration", Level.ERROR, str(error))]
     failed = any(finding.level is Level.ERROR for finding in findings)

@@ -30,4 +30,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`
     max_log_bytes: Positive = 16 * 1024 * 1024  # of one attempt; looked at once a second, the middle is dropped
     keep_events: Positive = 100_000  # entries of the event log
+    keep_jobs: Limit = 10_000  # finished jobs of one user; the oldest beyond are purged
+    keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0.0  # since a job ended; then it is purged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -29,8 +29,10 @@ from annul.clock import Clock, SystemClock
 from annul.config import Config
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
+from annul.leftovers import Leftovers
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
+from annul.retention import Retention
 from annul.scheduling import Limits
 from annul.server import TURN_MESSAGES, Caller, Server
 from annul.store import JobRecord, Store
@@ -81,6 +83,15 @@ class Daemon:
         self.ledger = Ledger(
             self.store, outputs_dir=str(config.outputs_dir), keep_events=config.keep_events, tell=self._tell
         )
+        self.retention = Retention(
+            self.store,
+            self.ledger,
+            self.clock,
+            keep_jobs=config.keep_jobs,
+            keep_days=config.keep_days,
+            deleted=lambda job_id: self.sweeper.add(self.supervision.job_dir(job_id)),
+        )
+        self._leftovers = Leftovers(config.state_dir / "jobs", self.store, self.sweeper)
         self.supervision = Supervision(
             config=config,
             clock=self.clock,
@@ -94,6 +105,7 @@ class Daemon:
         self._inbox = Inbox()
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
+        self.chores: deque[tuple[Iterator[None], Caller]] = deque()  # other long requests, when there is none of those
         self._give_up_at: float | None = None  # while stopping: when not to wait for the store any longer
 
     @property
@@ -137,6 +149,7 @@ class Daemon:
             starting.admit(self.supervision)
         self.supervision.commit()
         self._answer_reads()
+        self._tidy()
         self.sweeper.step()
 
     def _is_over(self) -> bool:
@@ -184,7 +197,7 @@ class Daemon:
 
     def _timeout_ms(self) -> int | None:
         """Milliseconds until something is due, rounded up; None: nothing is."""
-        if self.sweeper.waiting or self._inbox or self._reads or self.bulk:
+        if self.sweeper.waiting or self._busy:
             return 0
         if self.ledger.waiting and self.ledger.retry_at is None:
             return 0  # noted after this turn's commit
@@ -195,6 +208,8 @@ class Daemon:
             self.registry.next_later(),
             self.ledger.retry_at,
         ]
+        if not self.stopping:
+            dues += [self.retention.next_due(), now if self._leftovers.waiting else None]
         delayed = self.registry.queue.next_due()
         if delayed is not None and not self.stopping:
             dues.append(now + max(0.0, delayed - self.clock.wall()))
@@ -268,8 +283,22 @@ class Daemon:
 
     def _take_bulk(self) -> None:
         """One more piece of a request that is too big for one turn."""
-        if self.bulk and handlers.piece(*self.bulk[0]):
-            self.bulk.popleft()
+        line = self.bulk or self.chores
+        if line:
+            work = line.popleft()
+            if not handlers.piece(*work):
+                line.append(work)  # behind the others
+
+    @property
+    def _busy(self) -> bool:
+        """Whether somebody who has asked waits for more than news of a job."""
+        return bool(self._inbox or self._reads or self.bulk or self.chores)
+
+    def _tidy(self) -> None:
+        """Look for a little of what is not to be kept, where nobody waits, and what was found before is gone."""
+        if not (self._busy or self.stopping or self.sweeper.waiting):
+            self.retention.step()
+            self._leftovers.step()
 
     def _take_nudges(self, ready: dict[int, int]) -> None:
         if self._notify.fileno() not in ready:
@@ -309,6 +338,7 @@ class Daemon:
     def _tell(self, event: wire.Event, body: bytes) -> None:
         self.server.publish(event, body)
         if event.job.state.final:
+            self.retention.note_finished(event.job.user)
             self.registry.told_final(event.job.id)
 
     # --- setting up and taking down -----------------------------------------------------------------------------
@@ -356,6 +386,7 @@ class Daemon:
             self.supervision.launcher.leave()
         else:
             self.supervision.launcher.stop()
+        self._leftovers.close()
         while self.sweeper.waiting:
             self.sweeper.step()
         self.server.close()

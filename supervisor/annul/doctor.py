@@ -49,6 +49,10 @@ _NETWORK = frozenset(
 _STATE_BYTES = 512 * 2**20  # less free space than this is worth a warning
 _RUNTIME_BYTES = 16 * 2**20
 _FILES = 4096
+_RESTORE = (
+    "stop the daemon, keep a copy of annul.db, annul.db-wal and jobs/, and restore a backup (README, Backups); without "
+    "one, `sqlite3 annul.db .recover` saves what can be read"
+)
 _DELEGATE = "run it under systemd with Delegate=yes (or as root) to have cgroups"
 _NOT_CAUGHT = (
     "a process is missed if zygote and daemon died during its job, and it was orphaned meanwhile, has another session "
@@ -74,15 +78,18 @@ class Finding(msgspec.Struct, frozen=True):
     advice: str = ""  # what to do about it
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """Everything there is to say, in the order in which it is read best. Takes up to a few seconds."""
+def examine(config: Config, *, check_store: bool = False) -> Iterator[Finding]:
+    """Everything there is to say, in the order in which it is read best. Takes up to a few seconds.
+
+    `check_store`: read all of the store too, which takes seconds for each gigabyte.
+    """
     yield _versions()
     yield from _kernel()
     yield from _proc_files()
     yield from _tree(config)
     yield from _runtime(config)
     yield from _state(config)
-    yield from _store(config)
+    yield from _store(config, whole=check_store)
     yield from _daemon(config)
     yield from _limits(config)
     yield from _job_types(config)
@@ -267,7 +274,7 @@ def _size(count: int) -> str:
 # --- what is there already ----------------------------------------------------------------------------------------
 
 
-def _store(config: Config) -> Iterator[Finding]:
+def _store(config: Config, *, whole: bool = False) -> Iterator[Finding]:
     path = config.state_dir / "annul.db"
     log, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
     if _unusable(config.state_dir, "state"):
@@ -289,6 +296,21 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("store", Level.INFO, f"{path}: schema {schema}; the next start of the daemon makes it {known}")
     else:
         yield Finding("store", Level.OK, f"{path}: schema {schema}, readable")
+    if whole and schema is not None:
+        yield from _whole_store(config, path)
+
+
+def _whole_store(config: Config, path: Path) -> Iterator[Finding]:
+    found = False
+    try:
+        for problem in store.problems(path, jobs_dir=config.state_dir / "jobs", outputs_dir=config.outputs_dir):
+            found = True
+            yield Finding("store", Level.ERROR, problem, _RESTORE)
+    except StartError as error:
+        yield Finding("store", Level.ERROR, str(error), _RESTORE)
+        return
+    if not found:
+        yield Finding("store", Level.OK, f"{path}: all of it was read, and is in order")
 
 
 def _daemon(config: Config) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ Owned by the loop thread.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _TRIM_EVERY = 1000  # events
+_PURGE_S = 0.005  # in each turn, for deleting jobs
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     extra: Callable[[Store], None] | None = None  # further writes of the same transaction
     then: Callable[[JobRecord], None] | None = None  # with what was written, once it is durable, before it is told
     refused: Callable[[StoreError], None] | None = None
+
+
+class Purge(msgspec.Struct, frozen=True):
+    """A final job that is to be deleted; always a request."""
+
+    job_id: str
+    then: Callable[[bool], None]  # once that is durable; with whether there was such a job
+    refused: Callable[[StoreError], None]
 
 
 class Ledger:
@@ -51,6 +61,7 @@ class Ledger:
         self.oldest_event, self.last_event = store.event_bounds()
         self._seq = store.last_job()
         self._changes: list[Change] = []
+        self._purges: list[Purge] = []
         self._afterwards: list[Callable[[], None]] = []
         self._overlay: dict[str, JobRecord] = {}  # newest facts of jobs with changes not yet committed
         self._keys: dict[tuple[str, str], str] = {}
@@ -102,6 +113,13 @@ class Ledger:
             self._requests[record.request] = record.id
         return record
 
+    def purge(self, job_id: str, *, then: Callable[[bool], None], refused: Callable[[StoreError], None]) -> None:
+        """Delete a final job with this turn's commit, or one of the next.
+
+        Its events stay: the log of them has no gaps, and a limit of its own.
+        """
+        self._purges.append(Purge(job_id, then, refused))
+
     def afterwards(self, act: Callable[[], None]) -> None:
         """Do this after the turn's commit, whether it succeeded or not: reads, and what must not wait for a disk."""
         self._afterwards.append(act)
@@ -109,8 +127,9 @@ class Ledger:
     def commit(self, now: float) -> None:
         """End the turn: write, then do what was waiting for it, then tell. Never raises StoreError."""
         changes, self._changes = self._changes, []
-        if changes:
-            self._commit(changes, now)
+        purges, self._purges = self._purges, []
+        if changes or purges:
+            self._commit(changes, purges, now)
         elif self.retry_at is not None and now >= self.retry_at:
             self.retry_at = None  # only requests had been refused; an admission among them has had its second turn
         acts, self._afterwards = self._afterwards, []
@@ -120,9 +139,9 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether there is something for `commit` to do."""
-        return bool(self._changes or self._afterwards)
+        return bool(self._changes or self._purges or self._afterwards)
 
-    def _commit(self, changes: list[Change], now: float) -> None:
+    def _commit(self, changes: list[Change], purges: list[Purge], now: float) -> None:
         seq, oldest = self.last_event, self.oldest_event
         counts: dict[str, int] = {}
         told: list[tuple[Change, Event | None, bytes]] = []
@@ -145,11 +164,14 @@ class Ledger:
                 told.append((change, event, body))
             if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
                 self._store.trim_events(seq - self._keep)
-                oldest = max(oldest, min(seq, seq - self._keep + 1))
+                oldest, _ = self._store.event_bounds()
+            gone = self._delete(purges)
             self._store.commit()
         except StoreError as error:
             self._store.rollback()
             self._put_back(changes, error, now)
+            for purge in purges:
+                purge.refused(error)
             return
         if self._failures:
             _log.warning("the store takes writes again", extra={"action": "store"})
@@ -166,6 +188,19 @@ class Ledger:
                 change.then(change.record)
             if event is not None:
                 self._tell(event, body)
+        self._purges = purges[len(gone) :] + self._purges
+        for purge, was_there in zip(purges, gone, strict=False):
+            purge.then(was_there)
+
+    def _delete(self, purges: list[Purge]) -> list[bool]:
+        """Delete the first of these, for a bounded time: a job with a big result takes as long as a thousand others."""
+        gone: list[bool] = []
+        until = time.monotonic() + _PURGE_S
+        for purge in purges:
+            gone.append(self._store.delete(purge.job_id))
+            if time.monotonic() > until:
+                break
+        return gone
 
     def _write(self, change: Change, count: int) -> None:
         if change.insert:

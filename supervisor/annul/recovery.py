@@ -163,14 +163,11 @@ def _finish_discarding(daemon: Daemon, run_dir: Path) -> None:
 
 
 def _sweep(daemon: Daemon) -> None:
-    """Directories that no live attempt and no stored job accounts for: left by a crash between two steps."""
+    """What no live attempt accounts for: left by a crash between two steps. Of whole jobs, see `leftovers`."""
     live = {active.name for active in daemon.registry.active.values()}
     for path in (daemon.config.runtime_dir / "jobs").iterdir():
         if path.name not in live:
             _finish_discarding(daemon, path)
-    for path in (daemon.config.state_dir / "jobs").iterdir():
-        if not daemon.store.knows(path.name):
-            daemon.sweeper.add(path)
     if daemon.cgroup is not None:
         for path in daemon.cgroup.iterdir():
             if path.is_dir() and path.name not in live:

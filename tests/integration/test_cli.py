@@ -776,3 +776,26 @@ def test_the_description_of_a_type_names_each_parameter() -> None:
     rows = dict(described(msgspec.json.schema(Everything)))
     assert rows["file"] == "what to read (required)"
     assert rows["count"] == "[5]"
+
+
+# --- purging ------------------------------------------------------------------------------------------------
+
+
+def test_purge_forgets_what_is_over_and_says_how_much(cli: Cli, client: Client) -> None:
+    """One by its id, many by what matches; a live one is refused, an unknown one not found."""
+    jobs = [client.wait(client.submit("quick", {}, user="u").id, 20) for _ in range(4)]
+    live = client.submit("quick", {}, user="u", not_before=datetime.now(UTC) + timedelta(days=1))
+    assert cli.json("purge", jobs[0].id, "--json") == {"count": 1}
+    done = cli("purge", jobs[1].id)
+    assert (done.returncode, done.stdout, done.stderr) == (exits.Exit.OK, "", "")
+    assert cli("purge", jobs[1].id).returncode == exits.Exit.NOT_FOUND
+    assert cli.json("purge", live.id, "--json", code=exits.Exit.REFUSED)["error"]["code"] == "not_final"
+    assert cli.json("purge", "--user", "u", "--older-than", "1h", "--json") == {"count": 0}
+    assert cli("purge", "--user", "u", "--older-than", "0s", "--state", "completed").stdout == "2 purged\n"
+    assert [job.id for job in client.list()] == [live.id]
+
+
+@pytest.mark.parametrize("args", [(), ("x", "--user", "u"), ("--older-than", "soon"), ("--state", "running")])
+def test_purge_is_told_which_jobs(cli: Cli, args: tuple[str, ...]) -> None:
+    """Nothing said does not mean all of them."""
+    assert cli("purge", *args).returncode == exits.Exit.USAGE

@@ -71,7 +71,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "finishing": Behaviour(stages=_ANY, outcomes=_RACED, manners=_RACING),
     "failing": Behaviour(stages=_ANY, outcomes=_RACED, manners=_RACING),
     "leader-exits": Behaviour(stages=_ANY, outcomes=_RACED, manners=_RACING),
-    "zombie-leader": Behaviour(stages=_KILLED),
+    "zombie-leader": Behaviour(stages=_KILLED | {SIGTERM}),  # its main thread may not have ended yet
     "finished": Behaviour(outcomes=frozenset({"already_final"}), own="done", manners=("id",)),
     "exec": Behaviour(type="exec"),
     "exec-ends": Behaviour(type="exec", stages=_ANY, outcomes=_RACED, manners=_RACING),

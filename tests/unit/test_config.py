@@ -56,6 +56,8 @@ def file(tmp_path: Path) -> Path:
         stop_on_eof = true
         max_log_bytes = 4096
         keep_events = 50
+        keep_jobs = 7
+        keep_days = 0.5
         log_level = "WARNING"
         """
     )
@@ -90,6 +92,8 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "stop_on_eof": True,
         "max_log_bytes": 4096,
         "keep_events": 50,
+        "keep_jobs": 7,
+        "keep_days": 0.5,
         "log_level": "WARNING",
     }
 
@@ -104,6 +108,8 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         (["--max-running-per-user", "0"], "max_running_per_user", 0),
         (["--max-running-per-type", "a=4", "--max-running-per-type", "b=0"], "max_running_per_type", {"a": 4, "b": 0}),
         (["--max-queued", "99"], "max_queued", 99),
+        (["--keep-jobs", "0"], "keep_jobs", 0),
+        (["--keep-days", "0.5"], "keep_days", 0.5),
         (["--jobs", "one", "--jobs", "two"], "jobs", ["one", "two"]),
         (["--tree", "auto"], "tree", "auto"),
         (["--log-level", "DEBUG"], "log_level", "DEBUG"),
@@ -161,6 +167,9 @@ def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("max_log_bytes = 0", "max_log_bytes"),
         ("keep_events = 0", "keep_events"),
         ("keep_events = -5", "keep_events"),
+        ("keep_jobs = -1", "keep_jobs"),
+        ("keep_days = -0.1", "keep_days"),
+        ("keep_days = nan", "keep_days"),
         ('tree = "magic"', "tree"),
         ('log_level = "LOUD"', "log_level"),
         ("state_dir = 5", "state_dir"),

@@ -503,3 +503,56 @@ def test_an_admission_that_was_refused_names_a_time_to_try_again(desk: Desk) -> 
         assert desk.ledger.retry_at == due
     desk.ledger.commit(due)  # whoever was refused has had its turn by now
     assert desk.ledger.retry_at is None
+
+
+# --- purging ------------------------------------------------------------------------------------------------
+
+
+def test_jobs_with_big_results_are_purged_a_few_a_turn(desk: Desk) -> None:
+    """Deleting takes a bounded time of each turn; each is told when it is gone, in order, and none is forgotten."""
+    big = msgspec.Raw(b'"' + b"x" * 8_000_000 + b'"')
+    for seq in range(1, 13):
+        desk.store.insert(record(seq, state=State.COMPLETED, finished_at=1.0, result=big))
+    desk.store.commit()
+    for seq in range(1, 13):
+        desk.ledger.purge(f"j{seq}", then=desk.note(f"gone {seq}"), refused=lambda error: pytest.fail(str(error)))
+    turns = 0
+    while desk.ledger.waiting:
+        desk.ledger.commit(0.0)
+        turns += 1
+    assert turns > 1
+    assert desk.log == [f"gone {seq}" for seq in range(1, 13)]
+    assert not any(desk.store.knows(f"j{seq}") for seq in range(1, 13))
+
+
+def test_a_purge_in_the_turn_in_which_a_job_ends_comes_after_that(desk: Desk) -> None:
+    """And one of a live job, or of none, deletes nothing and says so."""
+    told: list[bool] = []
+
+    def purge(job_id: str) -> None:
+        desk.ledger.purge(job_id, then=told.append, refused=lambda error: pytest.fail(str(error)))
+
+    desk.ledger.change(record(1), "queued", insert=True)
+    desk.ledger.commit(0.0)
+    for job_id in ("j1", "none"):
+        purge(job_id)
+    desk.ledger.commit(0.0)
+    desk.ledger.change(record(1, state=State.FAILED, finished_at=1.0), "failed")
+    purge("j1")
+    while desk.ledger.waiting:
+        desk.ledger.commit(0.0)
+    assert told == [False, False, True]
+    assert desk.ledger.newest("j1") is None
+
+
+def test_a_purge_that_the_store_refuses_is_told_so(desk: Desk) -> None:
+    """It is a request: it never happened, and is not tried again."""
+    desk.store.insert(record(1, state=State.FAILED, finished_at=1.0))
+    desk.store.commit()
+    refusals: list[StoreError] = []
+    desk.ledger.purge("j1", then=lambda _: pytest.fail("it is locked"), refused=refusals.append)
+    with desk.locked():
+        desk.ledger.commit(0.0)
+    assert len(refusals) == 1
+    desk.ledger.commit(10.0)
+    assert desk.ledger.newest("j1") is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -393,7 +393,7 @@ def test_a_locked_store_is_an_error_at_once_and_reading_goes_on(path: Path, stor
 
 def ids(store: Store, limit: int = 100, label: dict[str, str] | None = None, **match: Any) -> list[str]:
     match = {"user": None, "state": None, "type_": None} | match
-    return [one.id for one in store.jobs(label=label or {}, limit=limit, **match)]
+    return [one.id for piece in store.jobs(label=label or {}, limit=limit, **match) for one in piece]
 
 
 def test_jobs_are_listed_newest_first_up_to_a_limit(store: Store) -> None:
@@ -418,6 +418,59 @@ def test_a_list_holds_what_matches_all_that_is_asked_for(store: Store) -> None:
     assert ids(store, label={"y": "2", "x": "1"}) == ["j1"]
     assert ids(store, user="ann", type_="a", state=State.FAILED, label={"y": "2"}) == ["j1"]
     assert ids(store, user="ann", type_="a", state=State.QUEUED) == []
+
+
+def test_a_list_is_whole_however_many_pieces_its_search_takes(store: Store) -> None:
+    """Thousands that do not match stand between those that do; each comes once, newest first."""
+    rows = [
+        record(n, user=("ann", "bob")[n % 2], state=State.QUEUED if n % 7 else State.FAILED, labels={"m": str(n % 500)})
+        for n in range(1, 6001)
+    ]
+    saved(store, *rows)
+
+    def expected(fits: Callable[[JobRecord], bool]) -> list[str]:
+        return [one.id for one in reversed(rows) if fits(one)]
+
+    assert ids(store, limit=9999) == expected(lambda _: True)
+    assert ids(store, limit=9999, label={"m": "3"}) == expected(lambda one: one.labels["m"] == "3")
+    assert ids(store, limit=9999, user="bob", state=State.QUEUED) == expected(
+        lambda one: (one.user, one.state) == ("bob", "queued")
+    )
+    assert ids(store, limit=9999, state=State.QUEUED) == expected(lambda one: one.state == "queued")
+    assert ids(store, limit=5, label={"m": "3"}) == expected(lambda one: one.labels["m"] == "3")[:5]
+    assert ids(store, type_="none") == []
+    pieces = store.jobs(user=None, state=State.FAILED, type_="none", label={}, limit=10)
+    assert [len(piece) for piece in pieces] == [0, 0, 0]
+
+
+def test_live_jobs_are_found_in_pieces_whatever_becomes_of_them_meanwhile(store: Store) -> None:
+    """One that changes its state between two pieces is neither missed nor found twice; final and new ones are not."""
+    states = list(State)
+    rows = [record(n, state=states[n % len(states)], user=("ann", "bob")[n % 2]) for n in range(1, 201)]
+    saved(store, *rows)
+    live = [one.id for one in rows if one.state not in FINAL_STATES]
+    pieces = store.live(user=None, type_=None, label={}, rows=10)
+    found = next(pieces)
+    for one in rows:
+        if one.state is State.QUEUED:
+            store.update(one.with_(state=State.RUNNING))
+        elif one.state is State.RUNNING:
+            store.update(one.with_(state=State.QUEUED))
+    saved(store, record(500))
+    for piece in pieces:
+        assert len(piece) <= 10
+        found += piece
+    assert found == live
+    (all_of_bob,) = store.live(user="bob", type_="t", label={}, rows=500)
+    assert all_of_bob == [one.id for one in rows if one.user == "bob" and one.state not in FINAL_STATES]
+
+
+def test_a_list_leaves_the_results_where_they_are(store: Store) -> None:
+    """They may be big, and a list does not show them."""
+    saved(store, FULL)
+    ((found,),) = store.jobs(user=None, state=None, type_=None, label={}, limit=10)
+    assert found.result is None
+    assert plain(found.with_(result=FULL.result)) == plain(FULL)
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8) | st.sampled_from(

@@ -21,7 +21,7 @@ class Root(click.Group):
     VERBS: ClassVar[dict[str, tuple[str, ...]]] = {
         "Run jobs": ("run", "exec", "submit"),
         "Look and wait": ("list", "show", "wait", "result", "logs"),
-        "Stop": ("cancel",),
+        "Stop and forget": ("cancel", "purge"),
         "The daemon": ("serve", "doctor", "ping", "types"),
     }
 

@@ -32,6 +32,20 @@ class KeyValue(ParamType):
         return name, rest
 
 
+class Age(ParamType):
+    """``90s``, ``10m``, ``2h``, ``30d``, as seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+        if found is None:
+            self.fail(f"{value!r} is no time such as 90s, 10m, 2h or 30d", param, ctx)
+        return timedelta(**{Moment.UNITS[found[2]]: float(found[1])}).total_seconds()
+
+
 class Moment(ParamType):
     """``2026-12-24T18:00``, on this machine's clock where no zone is said, or ``+90s``, ``+10m``, ``+2h``, ``+1d``."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from annul.errors import Refused, StoreError
-from annul.handlers import cancel, look, submit
+from annul.handlers import cancel, look, purge, submit
 from annul.handlers.showing import unavailable, view_of
 from annul.server import Caller, internal
 from annul_client import wire
@@ -26,6 +26,7 @@ WRITING: dict[type[wire.Request], _Handler] = {
     wire.Submit: submit.submit,
     wire.SubmitMany: submit.submit_many,
     wire.Cancel: cancel.cancel,
+    wire.Purge: purge.purge,
 }
 READING: dict[type[wire.Request], _Handler] = {
     wire.Ping: look.ping,

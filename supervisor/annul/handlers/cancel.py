@@ -41,7 +41,6 @@ def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
 
 def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> Iterator[None]:
     """A piece at each step, so that many jobs hold up nobody."""
-    live = daemon.store.live_ids(user=request.user, type_=request.type, label=request.label)
     jobs: list[wire.Job] = []
     count, running = 0, False
 
@@ -55,13 +54,13 @@ def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> It
             jobs.append(daemon.view(record))
 
     refusals: list[Refused] = []
-    for number, job_id in enumerate(live, start=1):
-        try:
-            _cancel_one(daemon, job_id, request, caller, answer, refusals.append)
-        except StoreError as error:
-            refusals.append(unavailable(error))
-        if number % _PIECE == 0:
-            yield
+    for live in daemon.store.live(user=request.user, type_=request.type, label=request.label, rows=_PIECE):
+        for job_id in live:
+            try:
+                _cancel_one(daemon, job_id, request, caller, answer, refusals.append)
+            except StoreError as error:
+                refusals.append(unavailable(error))
+        yield
 
     def tell() -> None:
         if refusals:

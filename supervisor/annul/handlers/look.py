@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from annul_client.wire import State
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
+_OVER = object()
 _MAX_WAIT_S = 60.0  # of one `wait` request; clients ask again
 
 
@@ -47,10 +49,21 @@ def list_(daemon: Daemon, request: wire.List, caller: Caller) -> None:
     if not 1 <= request.limit <= MAX_ROWS:
         raise Refused("invalid_request", f"limit is 1 to {MAX_ROWS}, not {request.limit}", "limit")
     check_labels(request.label)
-    records = daemon.store.jobs(
+    search = _search(daemon, request, caller)
+    if next(search, _OVER) is not _OVER:  # most are over at once
+        daemon.chores.append((search, caller))
+
+
+def _search(daemon: Daemon, request: wire.List, caller: Caller) -> Iterator[None]:
+    """A piece at each step, so that rare ones among very many jobs hold up nobody."""
+    found: list[wire.Job] = []
+    for records in daemon.store.jobs(
         user=request.user, state=request.state, type_=request.type, label=request.label, limit=request.limit
-    )
-    caller.answer(wire.ListReply(jobs=[daemon.view(record) for record in records]))
+    ):
+        found += [daemon.view(record) for record in records]
+        if len(found) < request.limit:
+            yield
+    caller.answer(wire.ListReply(jobs=found))
 
 
 def wait(daemon: Daemon, request: wire.Wait, caller: Caller) -> None:

@@ -16,10 +16,16 @@ from typing import Any
 
 from annul.errors import StartError, StoreConflictError, StoreError
 from annul.scheduling import Entry
+from annul.store import log
 from annul.store.record import JobRecord, from_row, to_row
 from annul_client.wire import State
 
 _APPLICATION_ID = 0x616E6E75  # "annu", in the database's header
+_LIVE = "state NOT IN ('completed', 'failed', 'cancelled')"
+_LIVE_STATES = [state for state in State if not state.final]
+_ROWS = 2000  # jobs looked at in one step of a search
+_QUICKLY = 32 * 2**20  # bytes of a store that is checked at every start: a fraction of a second
+_TRIM = 5000  # events forgotten in one go; above what comes between two, so that a backlog shrinks
 
 
 def _queries() -> dict[str, str]:
@@ -47,6 +53,7 @@ class Store:
         self.path = path
         self._queries = _queries()
         self._open = False  # whether a transaction is
+        _refuse_damaged_log(path)
         check(path)
         try:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
@@ -166,34 +173,124 @@ class Store:
         return [from_row(row) for row in self._read("unpublished")]
 
     def queued(self) -> list[Entry]:
-        return [Entry(**dict(row)) for row in self._read("queued")]
+        return [Entry(*row) for row in self._read("queued")]
 
     def last_job(self) -> int:
         return int(self._read("last_job")[0][0])
 
     def jobs(
         self, *, user: str | None, state: State | None, type_: str | None, label: dict[str, str], limit: int
-    ) -> list[JobRecord]:
-        """Jobs that match, newest first."""
+    ) -> Iterator[list[JobRecord]]:
+        """Jobs that match, newest first, without their results; a piece of the search, found or not, at each step."""
         where, values = _matching(user=user, state=state, type_=type_, label=label)
-        return [
-            from_row(row)
-            for row in self._select("*", f"{where} ORDER BY seq DESC LIMIT :limit", values | {"limit": limit})
-        ]
+        what = ", ".join("NULL AS result" if name == "result" else name for name in JobRecord.__struct_fields__)
+        # Of a state that is not final, or of a user, an index has the jobs: the others are not looked at.
+        near = "seq < :below" + ("" if user is None else " AND user = :user")
+        if state is not None and not state.final:
+            near += f" AND {_LIVE} AND state = :state"
+        values |= {"below": 2**63 - 1, "limit": limit}
+        while values["limit"] and (least := self._end_of_piece("min", near, values)) is not None:
+            values["least"] = least
+            piece = f"seq < :below AND seq >= :least AND {where} ORDER BY seq DESC LIMIT :limit"
+            found = [from_row(row) for row in self._select(what, piece, values)]
+            values |= {"below": least, "limit": values["limit"] - len(found)}
+            yield found
 
-    def live_ids(self, *, user: str | None, type_: str | None, label: dict[str, str]) -> list[str]:
-        """The ids of all jobs that match and are not final, oldest first."""
+    def finished(
+        self,
+        *,
+        user: str | None,
+        state: State | None,
+        type_: str | None,
+        label: dict[str, str],
+        until: float | None,
+        after: int,
+        rows: int,
+    ) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+        """(id, user) of the final jobs that match and ended at `until` at the latest, oldest first.
+
+        At each step those among the next `rows` jobs after number `after`, perhaps none, with the number of the last
+        one looked at. Leaves out those with outputs to be published.
+        """
+        where, values = _matching(user=user, state=state, type_=type_, label=label)
+        where += f" AND NOT ({_LIVE}) AND published = 1 AND finished_at <= :until"
+        values["until"] = float("inf") if until is None else until
+        near = "seq > :above" if user is None else "seq > :above AND user = :user"
+        values["above"] = after
+        while (most := self._end_of_piece("max", near, values, rows)) is not None:
+            values["most"] = most
+            found = self._select("id, user", f"seq > :above AND seq <= :most AND {where} ORDER BY seq", values)
+            values["above"] = most
+            yield most, [(row["id"], row["user"]) for row in found]
+
+    def live(self, *, user: str | None, type_: str | None, label: dict[str, str], rows: int) -> Iterator[list[str]]:
+        """The ids of all jobs that match and are not final, oldest first; at each step those among the next `rows`.
+
+        A job that is live all the time is found, whatever becomes of its state between the steps.
+        """
         where, values = _matching(user=user, state=None, type_=type_, label=label)
-        live = "state NOT IN ('completed', 'failed', 'cancelled')"
-        return [row["id"] for row in self._select("id", f"{live} AND {where} ORDER BY seq", values)]
+        values |= {"above": -1, "last": self.last_job()}
+        # The index has them by state: the next ones of all are among the next ones of each.
+        next_of_each = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT seq FROM job INDEXED BY job_live WHERE {_LIVE} AND state = '{state}' "  # noqa: S608
+            f"AND seq > :above AND seq <= :last ORDER BY seq LIMIT {rows})"
+            for state in _LIVE_STATES
+        )
+        states = ", ".join(f"'{state}'" for state in _LIVE_STATES)
+        these = f"{_LIVE} AND state IN ({states}) AND seq > :above AND seq <= :most AND {where} ORDER BY seq"
+        piece = f"SELECT seq FROM ({next_of_each}) ORDER BY seq LIMIT {rows}"  # noqa: S608
+        while (most := self._end_of("max", piece, values)) is not None:
+            found = self._select("id", these, values | {"most": most}, "job_live")
+            values["above"] = most
+            yield [row["id"] for row in found]
 
-    def _select(self, what: str, where: str, values: dict[str, Any]) -> list[sqlite3.Row]:
+    def _end_of_piece(self, end: str, where: str, values: dict[str, Any], rows: int = _ROWS) -> int | None:
+        """The number of the last one of the next `rows` jobs; None: there are none."""
+        order = "DESC" if end == "min" else "ASC"
+        return self._end_of(end, f"SELECT seq FROM job WHERE {where} ORDER BY seq {order} LIMIT {rows}", values)  # noqa: S608
+
+    def _end_of(self, end: str, numbers: str, values: dict[str, Any]) -> int | None:
         with self._doing("reading from"):
-            return self._db.execute(f"SELECT {what} FROM job WHERE {where}", values).fetchall()  # noqa: S608
+            (found,) = self._db.execute(f"SELECT {end}(seq) FROM ({numbers})", values).fetchone()  # noqa: S608
+        return None if found is None else int(found)
+
+    def _select(self, what: str, where: str, values: dict[str, Any], index: str = "") -> list[sqlite3.Row]:
+        by = f"INDEXED BY {index}" if index else ""
+        with self._doing("reading from"):
+            return self._db.execute(f"SELECT {what} FROM job {by} WHERE {where}", values).fetchall()  # noqa: S608
 
     def _one(self, query: str, **values: str) -> JobRecord | None:
         rows = self._read(query, values)
         return from_row(rows[0]) if rows else None
+
+    # --- what is not to be kept ---------------------------------------------------------------------------------
+
+    def delete(self, job_id: str) -> bool:
+        """Delete a final job. False: there is none, or it is live, or has outputs that are still to be published."""
+        deleted = self._write("delete_job", {"id": job_id}) == 1
+        if deleted:
+            self._write("delete_attempts", {"id": job_id})
+        return deleted
+
+    def next_user(self, after: str) -> str | None:
+        """The first user after this one, in the order of their names; after "" it is the first."""
+        rows = self._read("next_user", {"after": after})
+        return str(rows[0][0]) if rows else None
+
+    def count_finished(self, user: str, most: int) -> int:
+        """How many final jobs a user has; counts to `most`."""
+        return int(self._read("count_finished", {"user": user, "most": most})[0][0])
+
+    def oldest_finished(self, user: str | None, limit: int) -> list[tuple[str, str, float]]:
+        """(id, user, when it ended in unix seconds) of those, of a user or of all, that ended first.
+
+        Leaves out those with outputs to be published.
+        """
+        if user is None:
+            rows = self._read("oldest_finished", {"limit": limit})
+        else:
+            rows = self._read("oldest_finished_of_user", {"user": user, "limit": limit})
+        return [(row["id"], row["user"], row["finished_at"]) for row in rows]
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -226,8 +323,8 @@ class Store:
         return [row["body"] for row in rows]
 
     def trim_events(self, upto: int) -> None:
-        """Forget events up to a sequence number."""
-        self._write("trim_events", {"upto": upto})
+        """Forget events up to a sequence number; of very many, the oldest thousands."""
+        self._write("trim_events", {"upto": upto, "most": _TRIM})
 
 
 def _cannot_open(path: Path, why: object) -> StartError:
@@ -247,20 +344,15 @@ def check(path: Path) -> int | None:
     _refuse_no_database(path)
     if not path.exists() or not path.stat().st_size:
         return None
-    # Through a connection that cannot write: closing that one does not fold the log of a crash into the file.
-    # "immutable" makes no files beside it, and reads no log; the log's index is made only where it is missing.
-    log, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
-    how = "immutable=1" if not log.exists() or not log.stat().st_size else f"readonly_shm={int(index.exists())}"
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&{how}", uri=True, timeout=0)
+    with reading(path) as db:
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise _cannot_open(path, error) from error
+            small = path.stat().st_size <= _QUICKLY
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
+        except sqlite3.Error as error:
+            raise _cannot_open(path, error) from error
     if application != _APPLICATION_ID and (tables or application):
         raise StartError(f"{path} is another program's database; it was not touched. Name another --state-dir.")
     if version > len(migrations()):
@@ -268,7 +360,39 @@ def check(path: Path) -> int | None:
             f"the store {path} has schema {version}, this annul knows up to {len(migrations())}: it was "
             "written by a newer annul. Install that version again; the store was not touched."
         )
+    if found != "ok":
+        raise _cannot_open(path, "it is damaged: " + " ".join(str(found).split()))
     return int(version)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, also beside a daemon. Raises StartError where it cannot be opened.
+
+    Closing it does not fold the log of a crash into the file.
+    """
+    # "immutable" makes no files beside it, and reads no log; the log's index is made only where it is missing.
+    wal, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
+    in_use = wal.exists() and (index.exists() or wal.stat().st_size)
+    how = f"readonly_shm={int(index.exists())}" if in_use else "immutable=1"
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&{how}", uri=True, timeout=0, isolation_level=None)
+    except sqlite3.Error as error:
+        raise _cannot_open(path, error) from error
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _refuse_damaged_log(path: Path) -> None:
+    """SQLite would drop what is behind the damage, and say nothing."""
+    try:
+        found = log.damage(path.with_name(f"{path.name}-wal"))
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    if found:
+        raise _cannot_open(path, found)
 
 
 def _refuse_no_database(path: Path) -> None:
