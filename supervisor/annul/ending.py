@@ -201,8 +201,18 @@ def discard(sup: Supervision, active: Active, *, keep_staging: bool = False) -> 
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
     (active.attempt_dir / STACKS).unlink(missing_ok=True)
-    sweep(sup, active.attempt_dir, keep_staging=keep_staging)
-    shutil.rmtree(active.run_dir, ignore_errors=True)  # last: after a crash before this, the next daemon does it all
+    forget(sup, active.run_dir, active.attempt_dir, keep_staging=keep_staging)
+
+
+def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: bool) -> None:
+    """Delete what an attempt that is over needs no more; its run directory last: as long as that is there, the next
+    daemon does it all again after a crash.
+    """
+    sweep(sup, attempt_dir, keep_staging=keep_staging)
+    if attempt_dir.exists():
+        sup.sweeper.add(run_dir)  # behind the others, which are deleted a little each turn
+    else:  # it never ran, and was perhaps never committed: the next launch may be this very attempt
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:
