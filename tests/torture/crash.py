@@ -308,6 +308,7 @@ class CrashBench:
         self._news = self._context.socket(zmq.SUB)
         self._random = random.Random(seed)
         self._log: dict[int, SeenEvent] = {}  # as far as it was judged
+        self._left: set[str] = set()  # what was objected to already
         self._counted = 0  # steps of the last scenario
         self._now = ""  # scenario and step, for the report
         self.report = CrashReport(tree=tree, rows={}, steps=Counter(), jobs=0, violations=[])
@@ -531,13 +532,14 @@ class CrashBench:
             found += [path for name in ("staging", "work", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
             if parent is not None and (parent / daemons_group(state)).exists():
                 found += [path for path in (parent / daemons_group(state)).iterdir() if path.is_dir()]
-            return [str(path) for path in found]
+            return [str(path) for path in found if str(path) not in self._left]
 
         end = time.monotonic() + _SETTLE_S / 4
         while left() and time.monotonic() < end:
             time.sleep(0.005)
         for path in left():
             self._object("left", "", path)
+            self._left.add(path)
 
     def _object(self, check: str, job_id: str, what: str) -> None:
         self.report.violations.append((self._now, Violation(check, job_id, what)))
