@@ -172,6 +172,12 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
             message = f"the job ran into its time limit and was stopped (SIGTERM, {grace:g} s of grace, SIGKILL)"
         case "terminated":
             message = "the job got a SIGTERM that did not come from annul"
+        case _ if active.board.unwound_at:
+            message = (
+                "the job's own code had ended, but how could not be written to its outcome file (is the disk full?): "
+                f"{_how(active.status)}"
+            )
+            return ErrorInfo(code="outcome", message=message)
         case _ if active.unseen:
             return ErrorInfo(code="lost", message="the job ended without an outcome while no daemon ran; see its log")
         case _:
