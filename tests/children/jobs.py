@@ -310,3 +310,23 @@ def out_of_bounds(ctx: JobContext, params: Nothing) -> str:
         ctx.output("../../escaped.txt").write_text("no")
         return "escaped"
     return "refused"
+
+
+@job("filler", on_shutdown="cancel")
+def filler(ctx: JobContext, params: Nothing) -> None:
+    """Write until the disk is full."""
+    with (ctx.workdir / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    ctx.progress(1.0, "full")
+    time.sleep(3600)
+
+
+@job("gated", on_shutdown="cancel")
+def gated(ctx: JobContext, params: Marked) -> str:
+    """Be done, with an output, once the mark is there."""
+    ctx.output(f"out/{ctx.job_id}.txt").write_text("done")
+    ctx.progress(None, "waiting")
+    while not Path(params.mark).exists():
+        time.sleep(0.005)
+    return "done"
