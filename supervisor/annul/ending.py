@@ -215,9 +215,9 @@ def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: 
     daemon does it all again after a crash.
     """
     sweep(sup, attempt_dir, keep_staging=keep_staging)
-    if attempt_dir.exists():
+    if sup.sweeper.waiting and attempt_dir.exists():
         sup.sweeper.add(run_dir)  # behind the others, which are deleted a little each turn
-    else:  # it never ran, and was perhaps never committed: the next launch may be this very attempt
+    else:  # at once where it never ran, and was perhaps never committed: the next launch may be this very attempt
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
