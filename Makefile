@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 TRIALS ?= 10000
+RESTARTS ?= 600
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench torture eval docs clean
@@ -33,8 +34,8 @@ format: $(VENV)/installed-dev  ## Format the sources and fix what can be fixed
 bench: $(VENV)/installed-dev  ## Measure start and cancel beside their floors; writes bench/results/
 	@$(BIN)/python -m bench
 
-torture: $(VENV)/installed-dev  ## Race random cancels against a real daemon, judged by a witness (TRIALS=10000)
-	@PYTHONPATH=tests $(BIN)/python -m torture --trials $(TRIALS)
+torture: $(VENV)/installed-dev  ## Race random cancels, crash the daemon at its every step, judged from outside (TRIALS=10000 RESTARTS=600)
+	@PYTHONPATH=tests $(BIN)/python -m torture --trials $(TRIALS) --restarts $(RESTARTS)
 
 eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=directory with manifest.tsv and truth/)
 	@$(BIN)/python bench/eval_cv.py

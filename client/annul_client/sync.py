@@ -268,8 +268,10 @@ class Client:
         which is at its first `next`. With a `job_id` only that job's, and the iterator ends with its final
         state; it never ends otherwise. To go on later, pass the `seq` of the last event as `since`.
 
-        Guarantees nothing about how soon: a lost publication is made up for within seconds. Raises
-        `NotFound`, `EventsLost`, and `NoDaemon` for a daemon that is away for more than `timeout_s`.
+        Guarantees nothing about how soon: a lost publication is made up for within seconds. The daemon keeps the
+        newest `keep_events` entries (100,000): who asks for older ones, or was away for longer than that, gets
+        `EventsLost`, and never a gap. Raises also `NotFound`, and `NoDaemon` for a daemon that is away for more than
+        `timeout_s`.
         """
         stream = self._follow(EventFeed(since, job_id))
         with self._lock:

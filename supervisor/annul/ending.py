@@ -194,6 +194,12 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
             message = f"the job ran into its time limit and was stopped (SIGTERM, {grace:g} s of grace, SIGKILL)"
         case "terminated":
             message = "the job got a SIGTERM that did not come from annul"
+        case "lost" | "crashed" if active.board.unwound_at:
+            message = (
+                "the job's own code had ended, but how could not be written to its outcome file (is the disk full?): "
+                f"{_how(active.status)}"
+            )
+            return ErrorInfo(code="outcome", message=message)
         case "lost":
             message = "the job ended without an outcome while no daemon ran; see its log"
         case "orphaned":
@@ -225,8 +231,18 @@ def discard(sup: Supervision, active: Active, *, keep_staging: bool = False) -> 
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
     (active.attempt_dir / STACKS).unlink(missing_ok=True)
-    sweep(sup, active.attempt_dir, keep_staging=keep_staging)
-    shutil.rmtree(active.run_dir, ignore_errors=True)  # last: after a crash before this, the next daemon does it all
+    forget(sup, active.run_dir, active.attempt_dir, keep_staging=keep_staging)
+
+
+def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: bool) -> None:
+    """Delete what an attempt that is over needs no more; its run directory last: as long as that is there, the next
+    daemon does it all again after a crash.
+    """
+    sweep(sup, attempt_dir, keep_staging=keep_staging)
+    if sup.sweeper.waiting and attempt_dir.exists():
+        sup.sweeper.add(run_dir)  # behind the others, which are deleted a little each turn
+    else:  # at once where it never ran, and was perhaps never committed: the next launch may be this very attempt
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:

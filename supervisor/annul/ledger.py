@@ -124,12 +124,17 @@ class Ledger:
         """Do this after the turn's commit, whether it succeeded or not: reads, and what must not wait for a disk."""
         self._afterwards.append(act)
 
-    def commit(self, now: float) -> None:
-        """End the turn: write, then do what was waiting for it, then tell. Never raises StoreError."""
+    def commit(self, now: float, *, unwritten: Callable[[], None] = lambda: None) -> None:
+        """End the turn: write, then do what was waiting for it, then tell. Never raises StoreError.
+
+        `unwritten`: called where the store took nothing, before anything is answered.
+        """
         changes, self._changes = self._changes, []
         purges, self._purges = self._purges, []
         if changes or purges:
             self._commit(changes, purges, now)
+            if self.retry_at is not None:
+                unwritten()
         elif self.retry_at is not None and now >= self.retry_at:
             self.retry_at = None  # only requests had been refused; an admission among them has had its second turn
         acts, self._afterwards = self._afterwards, []

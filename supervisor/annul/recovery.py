@@ -158,8 +158,7 @@ def _finish_discarding(daemon: Daemon, run_dir: Path) -> None:
     job_id, _, attempt = run_dir.name.rpartition(".")
     record = daemon.store.job(job_id)
     keep = record is not None and not record.published and str(record.attempt) == attempt
-    ending.sweep(daemon.supervision, daemon.supervision.job_dir(job_id) / attempt, keep_staging=keep)
-    shutil.rmtree(run_dir, ignore_errors=True)  # at once: the next launch of this very attempt makes it again
+    ending.forget(daemon.supervision, run_dir, daemon.supervision.job_dir(job_id) / attempt, keep_staging=keep)
 
 
 def _sweep(daemon: Daemon) -> None:

@@ -33,7 +33,8 @@ from annul_client.wire import (
 _log = logging.getLogger(__name__)
 TURN_MESSAGES = 256  # received in one go
 _TURN_BYTES = 2 * MAX_MESSAGE
-_UNREAD = 10_000  # messages kept for one peer that does not read; then its newest are dropped
+_UNREAD = 10_000  # answers kept for one peer that does not read; then its newest are dropped
+_UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it finds the others in the log
 
 _unpack = msgspec.msgpack.Decoder(ANY_REQUEST).decode
 _unjson = msgspec.json.Decoder(ANY_REQUEST).decode
@@ -85,7 +86,7 @@ class Server:
         self.router.setsockopt(zmq.LINGER, 1000)
         self.router.bind(self.requests_endpoint)
         self._events = self._context.socket(zmq.PUB)
-        self._events.setsockopt(zmq.SNDHWM, _UNREAD)
+        self._events.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         self._events.setsockopt(zmq.LINGER, 1000)
         self._events.bind(self.events_endpoint)
 

@@ -73,6 +73,13 @@ def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: s
     sup.intents.append(active)
 
 
+def keep_intents(sup: Supervision) -> None:
+    """The store took nothing: the boards are the durable record of this turn's intents, before any is answered (C1)."""
+    for active in sup.intents:
+        if not active.over and active.ladder is not None:
+            write_notice(active, active.ladder)
+
+
 def carry_out(sup: Supervision) -> None:
     """Climb the ladders whose intent was noted in this turn: it is committed now and, where the store refused it, on
     the board next, before any signal (C1).

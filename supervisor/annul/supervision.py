@@ -138,7 +138,7 @@ class Supervision:
 
     def commit(self) -> None:
         """End a turn: what it has changed is durable and told, and then what it is to stop is stopped (C1)."""
-        self.ledger.commit(self.clock.monotonic())
+        self.ledger.commit(self.clock.monotonic(), unwritten=lambda: stopping.keep_intents(self))
         stopping.carry_out(self)
 
     # --- news of attempts ---------------------------------------------------------------------------------------

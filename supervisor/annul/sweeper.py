@@ -72,7 +72,7 @@ class Sweeper:
             if len(self._open) >= _DEPTH:
                 top = self._open[0][0]
                 self._moved += 1
-                self._tops.append(folder.rename(top.with_name(f"{top.name}.sweep-{self._moved}")))
+                self._tops.appendleft(folder.rename(top.with_name(f"{top.name}.sweep-{self._moved}")))
                 return
             self._open.append((folder, os.scandir(folder)))
         except FileNotFoundError:

@@ -353,3 +353,23 @@ def insistent(ctx: JobContext, params: Marked) -> str:
 def slow_start(ctx: JobContext, params: Nothing) -> str:
     """Wait for its zygote for longer than it may take to start."""
     return "started"
+
+
+@job("filler", on_shutdown="cancel")
+def filler(ctx: JobContext, params: Nothing) -> None:
+    """Write until the disk is full."""
+    with (ctx.workdir / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    ctx.progress(1.0, "full")
+    time.sleep(3600)
+
+
+@job("gated", on_shutdown="cancel")
+def gated(ctx: JobContext, params: Marked) -> str:
+    """Be done, with an output, once the mark is there."""
+    ctx.output(f"out/{ctx.job_id}.txt").write_text("done")
+    ctx.progress(None, "waiting")
+    while not Path(params.mark).exists():
+        time.sleep(0.005)
+    return "done"

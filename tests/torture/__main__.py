@@ -1,4 +1,6 @@
-"""``python -m torture``: run the race bench and print what came of it. Exits with 1 where a promise was broken."""
+"""``python -m torture``: run the race and the crash bench and print what came of them. Exits with 1 where a promise was
+broken.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from annul.tree import find_cgroup
 from harness import PREFIX
+from torture.crash import RANDOM, RECOVERY, SCENARIOS, CrashBench, CrashReport, Row
 from torture.judge import Account
 from torture.race import Race, Report
 
@@ -72,22 +75,49 @@ def _quantile(ordered: list[float], q: float) -> str:
     return f"{ordered[min(len(ordered) - 1, int(q * len(ordered)))]:8.1f}" if ordered else f"{'-':>8}"
 
 
+def crash_table(reports: list[CrashReport]) -> str:
+    """What happened, by scenario, and at which steps daemons died."""
+    lines = [f"{'':20} {'crash points':>13} {'restarts':>9} {'violations':>11}"]
+    for name in reports[0].rows:
+        rows = [report.rows.get(name, Row()) for report in reports]
+        broken = sum(where.split()[0] == name for report in reports for where, _ in report.violations)
+        points, restarts = max(row.points for row in rows), sum(row.restarts for row in rows)
+        lines.append(f"  {name:18} {points:13} {restarts:9} {broken:11}")
+    steps = Counter[str]()
+    for report in reports:
+        steps += report.steps
+    lines.append("died: " + ", ".join(f"{step} {count}" for step, count in steps.most_common()))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="torture", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trials", type=int, default=10_000, help="in all; default: 10,000")
     parser.add_argument("--seed", type=int, help="of the deal; default: another one each time")
     parser.add_argument("--tree", choices=["session", "cgroup", "both"], default="both", help="how trees are found")
     parser.add_argument("--max-running", type=int, default=10, help="jobs at once; default: 10")
+    parser.add_argument("--restarts", type=int, default=600, help="of the crash bench, in all; 0: one at every step")
+    parser.add_argument("--only", choices=["race", "crash"], help="of the two benches; default: both")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     trees = ["session", "cgroup"] if options.tree == "both" else [options.tree]
     if "cgroup" in trees and find_cgroup() is None:
         print("no writable cgroup v2 directory: trees by session only", flush=True)
         trees = ["session"]
+    broken = 0
+    if options.only != "crash":
+        broken += race(trees, options.trials, seed, options.max_running)
+    if options.only != "race":
+        broken += crash(trees, options.restarts, seed)
+    sys.exit(1 if broken else 0)
+
+
+def race(trees: list[str], trials: int, seed: int, max_running: int) -> int:
+    """Run the race bench; how many violations there were."""
     reports = []
     for number, tree in enumerate(trees):
-        trials = options.trials // len(trees) + (options.trials % len(trees) if not number else 0)
-        print(f"{trials} trials, trees by {tree}, seed {seed + number}", flush=True)
+        share = trials // len(trees) + (trials % len(trees) if not number else 0)
+        print(f"{share} trials, trees by {tree}, seed {seed + number}", flush=True)
         base = Path(tempfile.mkdtemp(prefix=PREFIX))
         told = 0
 
@@ -98,8 +128,8 @@ def main() -> None:
                 print(f"  {done} trials, {done / seconds:.0f} a second", flush=True)
 
         try:
-            race = Race(base, tree=tree, trials=trials, seed=seed + number, max_running=options.max_running)
-            reports.append(race.run(tell))
+            bench = Race(base, tree=tree, trials=share, seed=seed + number, max_running=max_running)
+            reports.append(bench.run(tell))
         finally:
             shutil.rmtree(base)
     print(table(reports))
@@ -110,8 +140,38 @@ def main() -> None:
     seconds = sum(report.seconds for report in reports)
     done = sum(len(report.accounts) for report in reports)
     jobs = sum(len(report.finals) for report in reports)
-    print(f"{done} trials, {jobs} jobs, {len(violations)} violations, {done / seconds:.1f} trials/s")
-    sys.exit(1 if violations else 0)
+    print(f"{done} trials, {jobs} jobs, {len(violations)} violations, {done / seconds:.1f} trials/s", flush=True)
+    return len(violations)
+
+
+def crash(trees: list[str], restarts: int, seed: int) -> int:
+    """Run the crash bench; how many violations there were."""
+    reports = []
+    for number, tree in enumerate(trees):
+        share = restarts // len(trees)
+        print(f"{share or 'all'} crashes, trees by {tree}, seed {seed + number}", flush=True)
+        base = Path(tempfile.mkdtemp(prefix=PREFIX))
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if done - told >= _TELL_EVERY // 10:
+                told = done
+                print(f"  {done} restarts", flush=True)
+
+        try:
+            reports.append(
+                CrashBench(base, tree=tree, seed=seed + number).run([*SCENARIOS, RECOVERY, RANDOM], share, tell)
+            )
+        finally:
+            shutil.rmtree(base)
+    print(crash_table(reports))
+    violations = [violation for report in reports for violation in report.violations]
+    for where, violation in violations[:_SHOWN]:
+        print(f"VIOLATION {violation.check} {violation.job_id} in {where}: {violation.what}")
+    done, jobs = sum(report.restarts for report in reports), sum(report.jobs for report in reports)
+    print(f"{done} crashes and restarts, {jobs} jobs, {len(violations)} violations", flush=True)
+    return len(violations)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def judge(evidence: Evidence, accounts: list[Account], background: dict[str, str
     finals = {job_id: event for job_id, events in per_job.items() for event in events if event.final}
     found = [
         *_log(evidence, max_running),
-        *(violation for job_id, events in per_job.items() for violation in _life(job_id, events)),
+        *(violation for job_id, events in per_job.items() for violation in life(job_id, events)),
         *_gone(evidence, finals),
         *_published(evidence, finals),
         *_trials(accounts, finals),
@@ -81,7 +81,7 @@ def _log(evidence: Evidence, max_running: int) -> Iterator[Violation]:
         yield Violation("gap", "", f"event {max(evidence.told)} was told and is not in the log")
 
 
-def _life(job_id: str, events: list[SeenEvent]) -> Iterator[Violation]:
+def life(job_id: str, events: list[SeenEvent]) -> Iterator[Violation]:
     """A job's events are numbered; one of them is final, the last; no accepted cancel ends otherwise."""
     if [event.job_seq for event in events] != list(range(1, len(events) + 1)):
         yield Violation("gap", job_id, f"its events are numbered {[event.job_seq for event in events]}")

@@ -272,24 +272,24 @@ class Witness:
                 scan_at = time.monotonic() + _SCAN_S
         self.scan()
         self.evidence.holders = [f"pid {pid} of job {job_id}" for job_id, pid, _ in self.holders()]
-        self.evidence.log = list(_whole_log(context, requests))
+        self.evidence.log = list(whole_log(context, requests))
         context.destroy()
 
 
-def _whole_log(context: zmq.Context[Any], requests: str) -> Iterator[SeenEvent]:
-    asking = context.socket(zmq.DEALER)
-    asking.connect(requests)
-    since = 0
-    while True:
-        asking.send(msgspec.msgpack.encode({"v": 1, "rid": "w", "verb": "events", "since": since, "limit": _PAGE}))
-        if not asking.poll(_ANSWER_S * 1000):
-            raise TimeoutError("the daemon does not tell its events")
-        reply = msgspec.msgpack.decode(asking.recv())
-        page = msgspec.convert(reply["ok"]["events"], list[SeenEvent])
-        if not page:
-            return
-        yield from page
-        since = page[-1].seq
+def whole_log(context: zmq.Context[Any], requests: str, since: int = 0) -> Iterator[SeenEvent]:
+    """The event log after an entry, asked for page by page."""
+    with context.socket(zmq.DEALER) as asking:
+        asking.connect(requests)
+        while True:
+            asking.send(msgspec.msgpack.encode({"v": 1, "rid": "w", "verb": "events", "since": since, "limit": _PAGE}))
+            if not asking.poll(_ANSWER_S * 1000):
+                raise TimeoutError("the daemon does not tell its events")
+            reply = msgspec.msgpack.decode(asking.recv())
+            page = msgspec.convert(reply["ok"]["events"], list[SeenEvent])
+            if not page:
+                return
+            yield from page
+            since = page[-1].seq
 
 
 def main(base: str, beats: str, state: str, requests: str, events: str, daemon: str) -> None:

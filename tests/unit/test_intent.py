@@ -56,6 +56,16 @@ def test_a_job_that_completes_in_the_turn_of_its_cancel_leaves_the_cancel_on_its
     assert not desk.active.run_dir.exists()
 
 
+def test_a_cancel_that_the_store_refuses_is_on_the_board_before_it_is_answered(desk: Desk) -> None:
+    """Else a daemon that is killed right after its answer would have promised what the next one knows nothing of."""
+    answered: list[str | None] = []
+    with desk.locked():
+        stopping.begin(desk.supervision, desk.active, Event.CANCEL, StopKind.CANCEL, reason="", by="")
+        desk.supervision.ledger.afterwards(lambda: answered.append(on_board(desk)))
+        desk.commit()
+    assert answered == ["cancel"]
+
+
 def test_a_launch_given_up_after_a_cancel_leaves_the_cancel_on_its_board(desk: Desk) -> None:
     """Else the next daemon would take it for a launch that failed, and start the job anew."""
     active = desk.active

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from annul import stopping
@@ -37,5 +38,12 @@ def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job
     return view(record, outputs=str(daemon.config.outputs_dir), pid=pid, result=with_result)
 
 
-def unavailable(error: StoreError) -> Refused:
-    return Refused("store_unavailable", f"{error}; nothing was changed, try again")
+def unavailable(error: StoreError | OSError) -> Refused:
+    """The store, or the disk it is on, takes nothing now."""
+    if "full" in str(error) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        advice = "make room on that file system (a job that is cancelled gives back what it wrote), then try again"
+    elif "locked" in str(error):
+        advice = "another program has the store locked: try again, or end that one if it stays so"
+    else:
+        advice = "try again"
+    return Refused("store_unavailable", f"{error}; nothing was changed; {advice}")

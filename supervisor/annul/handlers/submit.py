@@ -106,7 +106,7 @@ def _submit(
         _keep_inputs(request.inputs, inputs)
     except OSError as error:
         daemon.sweeper.add(inputs.parent)
-        raise Refused("store_unavailable", f"keeping the job's input files: {error}") from error
+        raise unavailable(error) from error
     record = JobRecord(
         seq=daemon.ledger.next_seq(),
         id=job_id,
