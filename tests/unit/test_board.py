@@ -47,6 +47,10 @@ LAUNCH = Launch(
     cgroup=None,
     env={},
     memory_bytes=None,
+    grace_s=5.0,
+    signal_tree=False,
+    orphan_grace_s=60.0,
+    daemon=1,
 )
 
 

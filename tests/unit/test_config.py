@@ -58,6 +58,8 @@ def file(tmp_path: Path) -> Path:
         keep_events = 50
         keep_jobs = 7
         keep_days = 0.5
+        orphan_grace_s = 5
+        drain = true
         log_level = "WARNING"
         """
     )
@@ -94,6 +96,8 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "keep_events": 50,
         "keep_jobs": 7,
         "keep_days": 0.5,
+        "orphan_grace_s": 5.0,
+        "drain": True,
         "log_level": "WARNING",
     }
 

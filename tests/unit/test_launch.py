@@ -32,6 +32,10 @@ LAUNCH = Launch(
     cgroup=None,
     env={"A": "b=c"},
     memory_bytes=None,
+    grace_s=5.0,
+    signal_tree=False,
+    orphan_grace_s=60.0,
+    daemon=1,
 )
 
 ANSWERS = [

@@ -8,6 +8,7 @@ import pytest
 
 from annul.lifecycle import (
     LAUNCHES,
+    RETRYABLE,
     Action,
     Event,
     Leader,
@@ -17,6 +18,8 @@ from annul.lifecycle import (
     answer_to_cancel,
     conclude,
     lost,
+    retried,
+    retry_delay_s,
     starts_anew,
     step,
     take_up,
@@ -106,11 +109,9 @@ def test_the_answer_to_a_cancel_tells_what_it_found(state: State) -> None:
 def test_a_users_cancel_outranks_a_time_out_outranks_a_shutdown() -> None:
     """The order of reasons is total and strict."""
     pairs = [(a, b) for a, b in itertools.product(StopKind, StopKind) if a.outranks(b)]
-    assert pairs == [
-        (StopKind.CANCEL, StopKind.TIMEOUT),
-        (StopKind.CANCEL, StopKind.SHUTDOWN),
-        (StopKind.TIMEOUT, StopKind.SHUTDOWN),
-    ]
+    assert pairs == list(
+        itertools.combinations([StopKind.CANCEL, StopKind.TIMEOUT, StopKind.SHUTDOWN, StopKind.ORPHANED], 2)
+    )
 
 
 # What `conclude` says: (state, code) for each verdict, by why the attempt was stopped. Q: queued again, or cancelled.
@@ -129,6 +130,12 @@ TABLE = {
         Verdict.FAILED: ("failed", ""),
         Verdict.CANCELLED: (_Q, ""),
         Verdict.NONE: (_Q, ""),
+    },
+    StopKind.ORPHANED: {
+        Verdict.COMPLETED: ("completed", ""),
+        Verdict.FAILED: ("failed", ""),
+        Verdict.CANCELLED: ("failed", "orphaned"),
+        Verdict.NONE: ("failed", "orphaned"),
     },
 }
 
@@ -204,3 +211,29 @@ def test_what_only_the_store_knows_of_is_never_completed_and_a_cancel_stands() -
 def test_a_launch_that_failed_is_tried_again_a_few_times_unless_the_job_is_to_stop(stop: StopKind | None) -> None:
     """A job that is being stopped is concluded, not started again."""
     assert [starts_anew(stop, tries) for tries in (1, LAUNCHES - 1, LAUNCHES)] == [stop is None, stop is None, False]
+
+
+@pytest.mark.parametrize(("stop", "verdict", "queue_again"), ENDINGS)
+def test_only_failures_that_may_pass_are_tried_again(
+    stop: StopKind | None, verdict: Verdict, queue_again: bool
+) -> None:
+    """As often as the type says; neither what is cancelled nor what is complete."""
+    ended = conclude(stop, verdict, queue_again=queue_again)
+    again = retried(ended, retryable=True, failures=1, retries=2)
+    assert again.retry is (ended.state is State.FAILED)
+    assert again.state is (State.QUEUED if again.retry else ended.state)
+    assert retried(ended, retryable=False, failures=0, retries=2) == ended
+    assert retried(ended, retryable=True, failures=2, retries=2) == ended
+
+
+def test_an_end_without_a_word_that_nobody_saw_is_a_loss() -> None:
+    """Such a job may be tried again: perhaps it has done nothing wrong."""
+    assert conclude(None, Verdict.NONE, queue_again=True, unseen=True).code == "lost"
+    assert {"lost", "orphaned", "launch_failed"} == RETRYABLE
+
+
+def test_the_delay_doubles_up_to_an_hour_less_up_to_half_by_chance() -> None:
+    """So that what failed together is not tried again together."""
+    assert [retry_delay_s(n, 1.0, 0.0) for n in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 8.0]
+    assert [retry_delay_s(n, 1.0, 1.0) for n in (1, 2)] == [0.5, 1.0]
+    assert retry_delay_s(50, 1.0, 0.0) == retry_delay_s(10_000, 1.0, 0.0) == 3600.0
