@@ -137,7 +137,7 @@ def test_deaf_members_are_killed_at_the_deadline(
     for name, job in forest.end().items():
         assert job.cancel is not None
         assert (name, job.state, job.cancel.stage) == (name, State.CANCELLED, Stage.SIGKILL)
-        assert job.cancel.swept == job.swept >= SHAPES[name], name
+        assert job.cancel.swept == job.swept >= COUNTED[name], name
     assert_nobody(daemon, *forest.folders.values())
 
 
@@ -334,12 +334,16 @@ def test_a_process_whose_main_thread_has_ended_is_alive(client: Client, tmp_path
 
 
 def orphaned(daemon: DaemonProcess, folder: Path, shape: str, *, leader_ends: bool) -> str:
-    """Kill the daemon, whose zygotes end with it, under such a tree; perhaps its leader; and start the daemon again."""
+    """Kill the daemon and its zygotes under such a tree; perhaps its leader; and start the daemon again."""
     with daemon.client() as client:
         job = grown(client, "fork", shape, folder, "deaf")
     assert daemon.process is not None
     zygotes = psutil.Process(daemon.process.pid).children()
+    for one in zygotes:
+        one.suspend()  # else they would be the guardians of the job
     daemon.kill()
+    for one in zygotes:
+        one.kill()
     wait_until(lambda: not any(alive(one.pid) for one in zygotes), "the zygotes to end")
     if leader_ends:
         assert job.pid is not None
