@@ -34,12 +34,15 @@ def recover(daemon: Daemon) -> None:
             ending.sweep(daemon.supervision, daemon.supervision.attempt_dir(record), keep_staging=False)
     for entry in daemon.store.queued():
         daemon.registry.queue.add(entry, daemon.clock.wall())
-    for record in daemon.store.unfinished():
-        _take_up(daemon, record)
+    # All are held before any is acted on: a leader that is not known yet would be taken for what another left behind.
+    for active in [_hold(daemon, record) for record in daemon.store.unfinished()]:
+        if active is not None:
+            _take_up(daemon, active)
     _sweep(daemon)
 
 
-def _take_up(daemon: Daemon, record: JobRecord) -> None:
+def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
+    """An unfinished attempt, with what its board tells; None where it has none, and is concluded."""
     sup = daemon.supervision
     known = daemon.catalog.known.get(record.type) or stand_in(record.type)
     name = f"{record.id}.{record.attempt}"
@@ -47,7 +50,7 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     board = _board(daemon, record, run_dir)
     if board is None:
         _conclude_lost(daemon, record)
-        return
+        return None
     tree = sup.tree(name, run_dir / BOARD, make=False)
     active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
     active.adopted = True
@@ -55,19 +58,25 @@ def _take_up(daemon: Daemon, record: JobRecord) -> None:
     _restore_ladder(daemon, active)
     _restore_timeout(daemon, active)
     active.log_at = daemon.clock.monotonic()
-    notice = board.cancel()
+    starting.find_leader(sup, active)
+    sup.keeps_together(active)
+    return active
+
+
+def _take_up(daemon: Daemon, active: Active) -> None:
+    sup, name, job_id = daemon.supervision, active.name, active.record.id
+    notice = active.board.cancel()
     given_up = notice is not None and notice[0].kind == GIVEN_UP
     leader = starting.find_leader(sup, active)
-    sup.keeps_together(active)
     match lifecycle.take_up(leader, given_up=given_up):
         case TakeUp.GIVE_UP:  # its zygote ends with the daemon that asked for it, perhaps a moment later
             starting.give_up(sup, active, "its daemon ended")
         case TakeUp.LOOK:
             active.unseen = True
-            _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": record.id})
+            _log.info("job %s ended while no daemon watched", name, extra={"action": "adopt", "job_id": job_id})
             ending.look(sup, active)
         case TakeUp.ADOPT:
-            _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": record.id})
+            _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": job_id})
             sup.news(active)
 
 

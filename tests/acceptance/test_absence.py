@@ -97,6 +97,26 @@ def test_a_job_goes_on_while_its_daemon_is_away(make_daemon: MakeDaemon, tree: s
     assert not processes_with(f"ANNUL_MARK={job.id}.")
 
 
+def test_the_end_of_one_job_meanwhile_is_not_the_others(make_daemon: MakeDaemon, tree: str) -> None:
+    """Whoever is taken up first: the leaders of the others are not what it has left behind."""
+    daemon = make_daemon("--tree", tree, "--max-running", "3")
+    daemon.start()
+    with daemon.client() as client:
+        jobs = [started(client, "sleepy", "sleeping") for _ in range(3)]
+    daemon.kill()
+    ended, *others = jobs
+    assert ended.pid is not None
+    os.kill(ended.pid, signal.SIGKILL)
+    wait_until(lambda: not alive(ended.pid or 0), "one of them to end")
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(ended.id, TIMEOUT_S)
+        assert job.error is not None
+        assert job.error.code == "lost"
+        assert [client.get(job.id).pid for job in others] == [job.pid for job in others]
+        assert all(alive(job.pid or 0) for job in others)
+
+
 def test_a_guardian_stays_only_as_long_as_its_jobs(make_daemon: MakeDaemon) -> None:
     """Those without jobs end with the daemon, the others with the last process."""
     daemon = make_daemon()
