@@ -170,10 +170,9 @@ def extract(ctx: JobContext, params: Inside) -> None:
 
     try:
         ctx.progress(None, "ready")
-        while not ctx.signal.aborted:
+        while True:
             for page in PdfReader(params.path).pages:
                 page.extract_text()
-        noting(params, "swallowed")
     finally:
         noting(params, "cleaned up")
 

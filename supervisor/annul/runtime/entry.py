@@ -152,7 +152,9 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
         signals.disarm()
         if not _is_cancel(error):
             raise
-        stage = signals.stage if board.running_at and _entered(job_type, error) else Stage.BEFORE_START
+        stage = (
+            signals.stage if board.running_at and (signals.entered or _entered(job_type, error)) else Stage.BEFORE_START
+        )
         return Outcome(verdict=Verdict.CANCELLED, stage=stage)
 
 
@@ -167,6 +169,7 @@ def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSi
     board.stamp_running(time.monotonic_ns())
     notifier.nudge(wait_s=0.2)
     returned = job_type.function(context, params)
+    signals.entered = True
     return task.run(returned, signals) if asyncio.iscoroutine(returned) else returned
 
 

@@ -29,7 +29,7 @@ from annul.runtime.launch import Launch
 from annul.tree import Census, Look, Reaper, SessionTree, below, send
 
 ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
-_LOOK_S = 1.0
+_LOOK_S = 0.5
 
 
 def supervised(notify: str) -> bool:

@@ -70,6 +70,7 @@ class JobSignal(AbortSignal):
         self._reason_ref: weakref.ref[Cancelled] | None = None
         self._cancel_task: Callable[[], object] | None = None
         self.stage: Stage | None = None  # how it was delivered first
+        self.entered = False  # the job's function was, and has returned
         self._settled = False  # the dependents are marked
         self._to_fire: list[AbortSignal] = []
         self._watcher: threading.Thread | None = None
