@@ -184,7 +184,7 @@ class SessionTree:
         self.chain_intact = chain_intact  # False once a zygote or daemon died during the attempt
         self._known: dict[int, int] = {}  # pid -> start time of members seen so far
         self._sessions: set[int] = set()  # of members seen so far
-        self._groups: set[int] = set()  # of members seen in the last look, ended ones too
+        self._groups: dict[int, list[proc.Stat]] = {}  # of members seen in the last look, ended ones too, with those
         self._kills = 0
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
@@ -194,7 +194,7 @@ class SessionTree:
             self._sessions.add(leader)
         else:  # its pid is a stranger's by now, who may have a session of that number (C8)
             self._sessions.discard(leader)
-        self._groups = set()
+        self._groups = {}
         sure = True
         if leader_alive:
             roots = [leader]
@@ -218,7 +218,9 @@ class SessionTree:
             send(leader, signal.SIGSTOP)
             kept = proc.stat(leader)
         # A group holds nobody else: a leader begins with a session of its own, and a group is within one session.
-        for group in self._groups - {0, 1, os.getpgrp()} - ({kept.group} if kept else set()):
+        for group in self._groups.keys() - {0, 1, os.getpgrp()} - ({kept.group} if kept else set()):
+            if not any(_still_in(group, one) for one in self._groups[group]):
+                continue  # all of them were reaped: the number may be another's by now (C8)
             try:
                 os.killpg(group, signal.SIGKILL)
             except OSError:
@@ -235,7 +237,7 @@ class SessionTree:
         if one is not None:
             self._known[one.pid] = one.start_time
             self._sessions.add(one.session)
-            self._groups.add(one.group)
+            self._groups.setdefault(one.group, []).append(one)
 
     def _orphans(self) -> tuple[list[int], bool]:
         """What the leader has left behind, and whether that is certain.
@@ -258,7 +260,7 @@ class SessionTree:
                     self._remember(one)
                 else:
                     # Race: it may be of a leader whose end was not noted yet; that one must not take it for ours.
-                    self._groups.add(one.group)
+                    self._groups.setdefault(one.group, []).append(one)
                 if one.alive:
                     found.append(one.pid)
                 else:
@@ -273,11 +275,11 @@ class SessionTree:
 
     def owns(self, one: proc.Stat, census: Census) -> bool:
         """Whether it can be seen that this process is of this tree."""
+        brand = census.brand(one.pid)
+        if brand is not None:  # the surest: numbers of ended sessions are given out again
+            return brand == self._brand
         if self._known.get(one.pid) == one.start_time or one.session in self._sessions:
             return True
-        brand = census.brand(one.pid)
-        if brand is not None:
-            return brand == self._brand
         return one.alive and not self._marks.isdisjoint(census.marks(one.pid))
 
     def _search(self, leader: int, roots: list[int]) -> list[int]:
@@ -469,6 +471,16 @@ def _groups_live(groups: set[int]) -> bool:
             return True
         looks.append({one.pid for one in members})
     return looks[0] != looks[1]
+
+
+def _still_in(group: int, one: proc.Stat) -> bool:
+    """Whether a process that was seen in a group still is, as a zombie at least: then the group's number is no other's.
+
+    Race: it may be reaped right after, and the number given out to another group before the signal is sent; a pid is
+    given out again only when all others have been, so not within that moment.
+    """
+    again = proc.stat(one.pid)
+    return again is not None and again.start_time == one.start_time and again.group == group
 
 
 def _alive(pids: Iterable[int]) -> list[int]:
