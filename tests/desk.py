@@ -76,7 +76,7 @@ class Desk:
         wait_until(lambda: (one := proc.stat(self.process.pid)) is not None and one.state == "S", "it to sleep")
         self.active = self._hold(base)
         self.kernel = self.active.tree
-        self.other = self._submit(2, State.QUEUED)
+        self.other = self.submit(2, State.QUEUED)
         starting.enqueue(self.supervision, self.other)
         self.commit()
 
@@ -86,9 +86,12 @@ class Desk:
     def wall(self) -> float:
         return 1e9 + self.now
 
-    def _submit(self, seq: int, state: State) -> JobRecord:
+    def submit(self, seq: int, state: State) -> JobRecord:
+        return self.ledger.change(self.record(seq, state), state, insert=True)
+
+    def record(self, seq: int, state: State) -> JobRecord:
         given: dict[str, Any] = {"request": None, "key": None, "timeout_s": None, "not_before": None}
-        record = JobRecord(
+        return JobRecord(
             seq=seq,
             id=f"j{seq}",
             type="t",
@@ -104,10 +107,9 @@ class Desk:
             created_at=self.wall(),
             **given,
         )
-        return self.ledger.change(record, state, insert=True)
 
     def _hold(self, base: Path) -> Active:
-        record = self._submit(1, State.RUNNING)
+        record = self.submit(1, State.RUNNING)
         run_dir = base / "jobs" / "j1.1"
         run_dir.mkdir(parents=True)
         board = Board.create(run_dir / "board")

@@ -120,6 +120,13 @@ class Ledger:
         """
         self._purges.append(Purge(job_id, then, refused))
 
+    def put_off(self, error: StoreError, now: float) -> None:
+        """Come back to a store that could not be used: `retry_at` says when."""
+        self.retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+        if not self._failures or self._failures % 60 == 0:
+            _log.error("%s; %d facts wait to be written", error, len(self._changes), extra={"action": "store"})
+        self._failures += 1
+
     def afterwards(self, act: Callable[[], None]) -> None:
         """Do this after the turn's commit, whether it succeeded or not: reads, and what must not wait for a disk."""
         self._afterwards.append(act)
@@ -237,16 +244,12 @@ class Ledger:
         facts = [change for change in changes if change.refused is None]
         self._forget_overlay()
         self._overlay.update((change.record.id, change.record) for change in facts)
-        for change in changes:
+        for change in reversed(changes):  # the last first: what a job's admission has done is undone before its submit
             if change.refused is not None:
                 change.refused(error)
         # A `refused` may note changes of its own; facts that waited go first.
         self._changes = facts + self._changes
-        # Also where no fact waits: a refused admission is to be tried again.
-        self.retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
-        if not self._failures or self._failures % 60 == 0:
-            _log.error("%s; %d facts wait to be written", error, len(facts), extra={"action": "store"})
-        self._failures += 1
+        self.put_off(error, now)  # also where no fact waits: a refused admission is to be tried again
 
     def _event(self, seq: int, job_seq: int, change: Change) -> Event:
         return Event(

@@ -39,10 +39,15 @@ _ENV = (
 
 
 def admit(sup: Supervision) -> None:
-    """Give free slots to those whose turn it is."""
+    """Give free slots to those whose turn it is. Where the store cannot be read, they keep their place."""
     registry = sup.registry
     while (entry := registry.queue.admit(registry.running, registry.limits, sup.clock.wall())) is not None:
-        _admit(sup, entry)
+        try:
+            _admit(sup, entry)
+        except StoreError as error:
+            registry.queue.add(entry, sup.clock.wall())
+            sup.ledger.put_off(error, sup.clock.monotonic())
+            return
 
 
 def _admit(sup: Supervision, entry: Entry) -> None:
@@ -238,7 +243,13 @@ def enqueue(sup: Supervision, record: JobRecord, *, delay_s: float = 0.0) -> Non
 
 def line_up_due(sup: Supervision) -> None:
     """Line up those whose delay is over and who were not cancelled meanwhile."""
-    for job_id in sup.registry.due(sup.clock.monotonic()):
-        record = sup.ledger.newest(job_id)
+    now = sup.clock.monotonic()
+    for job_id in sup.registry.due(now):
+        try:
+            record = sup.ledger.newest(job_id)
+        except StoreError as error:
+            sup.ledger.put_off(error, now)
+            sup.registry.line_up_later(job_id, now + 1.0)
+            continue
         if record is not None and record.state is State.QUEUED and job_id not in sup.registry.queue:
             enqueue(sup, record.with_(not_before=None))

@@ -202,7 +202,7 @@ class SessionTree:
             roots, sure = self._orphans()
         found = _alive(below(roots)) if self.chain_intact else self._search(leader, roots)
         for pid in found:
-            self._remember(proc.stat(pid))
+            self._remember(proc.stat(pid), leader)
         # Race: who was alive a moment ago and has ended since may have left another.
         return Look(found, sure and bool(found or not roots))
 
@@ -232,10 +232,13 @@ class SessionTree:
     def remove(self) -> None:
         """Nothing to free."""
 
-    def _remember(self, one: proc.Stat | None) -> None:
+    def _remember(self, one: proc.Stat | None, leader: int | None = None) -> None:
         """Note a process of this tree, alive or just ended: to know it again, and what is of its session and group."""
-        if one is not None:
-            self._known[one.pid] = one.start_time
+        if one is None:
+            return
+        self._known[one.pid] = one.start_time
+        # Race: a leader that was only just forked is still in its zygote's session, and alone in its tree.
+        if one.pid != leader or one.session == leader:
             self._sessions.add(one.session)
             self._groups.setdefault(one.group, []).append(one)
 

@@ -233,6 +233,7 @@ def test_locked_store_refuses_submits_but_not_cancels(daemon: DaemonProcess, cli
         with pytest.raises(RequestRefused) as refused:
             client.submit("quick", {})
         assert refused.value.code == "store_unavailable"
+        assert client.ping().queued == 0  # its place in the queue went with it, though a slot was free
         assert client.cancel(job.id).outcome == "cancelling"
         wait_until(lambda: not alive(pid), "the job to end")
         assert not client.get(job.id).state.final
@@ -241,6 +242,7 @@ def test_locked_store_refuses_submits_but_not_cancels(daemon: DaemonProcess, cli
         db.close()
     assert client.wait(job.id, 20).state is State.CANCELLED
     assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+    assert "was in the queue" not in daemon.said()
 
 
 # --- requests ---------------------------------------------------------------------------------------------------

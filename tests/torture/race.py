@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from annul.runtime.entry import DUMP_SIGNAL
 from annul.tree import daemons_group, find_cgroup
 from annul_client import wire
 from annul_client.core import Call
@@ -220,9 +221,26 @@ class Race:
             try:
                 turn.run()
             except Exception:
-                turn.trouble = traceback.format_exc()
+                turn.trouble = "\n".join([traceback.format_exc(), *(self._about(line, job_id) for job_id in turn.jobs)])
             self.accounts.append(turn.account())
         line.close()
+
+    def _about(self, line: Line, job_id: str) -> str:
+        """What is known of a job that is not where its trial expects it."""
+        job = line.ask(wire.Get(id=job_id)).job
+        said = [text for text in self._daemon.said().splitlines() if job_id in text]
+        files = [*(self.beats / job_id).glob("*"), *self._daemon.state_dir.glob(f"jobs/{job_id}/*/log")]
+        kernel = []
+        for name in ("status", "wchan", "syscall", "stack") if job.pid else ():
+            try:
+                kernel.append(f"{name}: {Path(f'/proc/{job.pid}/{name}').read_text()}")
+            except OSError as error:
+                kernel.append(f"{name}: {error}")
+        if job.pid and job.state is wire.State.RUNNING:
+            os.kill(job.pid, DUMP_SIGNAL)
+            time.sleep(0.5)
+        told = [f"{path}: {path.read_bytes()[-4000:]!r}" for path in files if path.is_file()]
+        return "\n".join([repr(job), *said, *kernel, *told])
 
     def _add_background(self, line: Line, trial: Trial) -> None:
         """A job that nobody cancels, beside those that are."""
@@ -322,14 +340,14 @@ class _Turn:
         self._trial = trial
         self._line = line
         self._by = f"trial-{trial.number}"
-        self._jobs: list[str] = []
+        self.jobs: list[str] = []
         self._asks: list[Ask] = []
         self._in_place = False
         self.trouble = ""
 
     def account(self) -> Account:
         return Account(
-            trial=self._trial, jobs=self._jobs, asks=self._asks, in_place=self._in_place, trouble=self.trouble
+            trial=self._trial, jobs=self.jobs, asks=self._asks, in_place=self._in_place, trouble=self.trouble
         )
 
     def run(self) -> None:
@@ -347,7 +365,7 @@ class _Turn:
     def _one(self) -> None:
         trial = self._trial
         job_id = self._line.ask(self._race.job(trial)).job.id
-        self._jobs.append(job_id)
+        self.jobs.append(job_id)
         self._await_moment(job_id)
         self._cancel(job_id)
         if trial.moment > 0.9 and trial.manner not in ("vanish", "type"):
@@ -415,7 +433,7 @@ class _Turn:
 
     def _sent(self, request: wire.Cancel) -> Ask:
         """The note of a cancel that is sent now."""
-        jobs = self._jobs if request.id is None else [request.id]
+        jobs = self.jobs if request.id is None else [request.id]
         return Ask(sent_ns=time.monotonic_ns(), by=self._by, grace_s=request.grace_s or 0.0, jobs=jobs)
 
     def _ask(self, request: wire.Cancel, meanwhile: Any = None) -> wire.CancelReply:
@@ -466,7 +484,7 @@ class _Turn:
             if error.code != "store_unavailable":
                 raise
             job_id = self._line.ask(submit).job.id
-        self._jobs.append(job_id)
+        self.jobs.append(job_id)
         ask = msgspec.structs.replace(ask, jobs=[job_id])
         try:
             reply = self._note(ask, (other if trial.stubborn else self._line).read(cancelling))
@@ -490,11 +508,11 @@ class _Turn:
             reply = self._line.ask(wire.SubmitMany(jobs=batch))
             # Those that a locked store has refused are sent again.
             again = [job for job, found in zip(batch, reply.jobs, strict=True) if found.job is None]
-            self._jobs += [found.job.id for found in reply.jobs if found.job is not None]
+            self.jobs += [found.job.id for found in reply.jobs if found.job is not None]
             todo = again + todo[wire.MAX_SUBMIT_MANY :]
         time.sleep(trial.moment * 2 * _START_S)
         if trial.manner == "id":
-            asks = [wire.Cancel(id=job_id, grace_s=trial.grace_s) for job_id in self._jobs]
+            asks = [wire.Cancel(id=job_id, grace_s=trial.grace_s) for job_id in self.jobs]
             calls = [(one, self._sent(one), self._line.send(self._named(one))) for one in asks]
             for request, ask, call in calls:
                 try:
@@ -506,7 +524,7 @@ class _Turn:
                 {"user": f"u{trial.number}"} if trial.manner == "user" else {"label": {"trial": str(trial.number)}}
             )
             self._ask(wire.Cancel(**by, grace_s=trial.grace_s))
-        for job_id in self._jobs:
+        for job_id in self.jobs:
             _wait(self._line, job_id)
 
 

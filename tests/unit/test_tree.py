@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 import pytest
 
 from annul import prctl, proc
+from annul import tree as tree_module
 from annul.board import Board
 from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, find_cgroup, send
 from harness import alive, wait_until
@@ -80,15 +82,17 @@ class Scene:
     # In the test.
 
     def start(self, **leaders: Callable[[], object]) -> Scene:
-        """`leaders`: what each of them does, once it is in its own session."""
+        """`leaders`: what each of them does, once it is in its own session; one called "forked" is not there yet."""
 
         def leader(act: Callable[[], object], name: str) -> None:
-            os.setsid()
+            if name != "forked":
+                os.setsid()
             prctl.set_child_subreaper()
             act()
             self.say(name)
 
         def zygote() -> None:
+            os.setsid()
             prctl.set_child_subreaper()
             for name, act in leaders.items():
                 fork(lambda act=act, name=name: leader(act, name))
@@ -275,6 +279,34 @@ def test_another_job_of_the_same_zygote_is_left_alone(scene: Scene) -> None:
     assert scene.named(tree.look(scene.pids["leader"], leader_alive=False).pids) == FAMILY
     killed(tree, scene.pids["leader"])
     assert all(alive(scene.pids[name]) for name in ("other", "their child", "their daemon"))
+
+
+def test_a_leader_that_is_not_in_its_own_session_yet_is_ended_alone(scene: Scene) -> None:
+    """Session and group are still its zygote's, and so are those of the next one that is forked."""
+    scene.start(forked=lambda: None, leader=lambda: None)
+    tree = scene.tree(leaders=("leader",), settled=False)
+    forked = scene.pids["forked"]
+    assert tree.kill(forked, leader_alive=True).pids == [forked]
+    scene.end("forked")
+    assert alive(scene.pids["zygote"])
+    unannounced = proc.stat(scene.pids["leader"])
+    assert unannounced is not None
+    assert not tree.owns(msgspec.structs.replace(unannounced, session=scene.pids["zygote"]), Census([], []))
+
+
+def test_a_group_whose_members_were_reaped_is_left_alone(scene: Scene) -> None:
+    """Its number may be another group's by now (C8)."""
+    tree = scene.start(leader=lambda: None).tree()
+    leader = scene.pids["leader"]
+    tree.look(leader, leader_alive=True)
+    (group,) = tree._groups
+    seen = tree._groups[group][0]
+    assert tree_module._still_in(group, seen)
+    assert not tree_module._still_in(group, msgspec.structs.replace(seen, start_time=seen.start_time + 1))
+    assert not tree_module._still_in(group + 1, seen)
+    scene.end("leader")
+    wait_until(lambda: not Path(f"/proc/{leader}").exists(), "the leader to be reaped")
+    assert not tree_module._still_in(group, seen)
 
 
 def test_a_tree_that_grows_while_it_is_killed_comes_to_an_end(scene: Scene) -> None:
