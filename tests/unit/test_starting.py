@@ -29,7 +29,7 @@ def unreadable(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk.store, "job", fail)
 
 
-def test_a_job_keeps_its_place_where_the_store_cannot_be_read(desk: Desk, unreadable: None) -> None:  # noqa: ARG001
+def test_a_job_keeps_its_place_where_the_store_cannot_be_read(desk: Desk, unreadable: None) -> None:
     """And there is a time to try again."""
     starting.admit(desk.supervision)
     assert "j2" in desk.registry.queue
@@ -39,7 +39,7 @@ def test_a_job_keeps_its_place_where_the_store_cannot_be_read(desk: Desk, unread
 def test_a_retry_waits_on_where_the_store_cannot_be_read(
     desk: Desk,
     unreadable: None,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is not forgotten."""
     desk.registry.queue.remove("j2")
