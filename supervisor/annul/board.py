@@ -1,9 +1,10 @@
 """The board: a small file per attempt in shared memory, through which daemon and job see each other.
 
-The daemon writes the cancel (reason, asker, deadline, then the flag); the job writes its pid, when it reached its
-first line, its progress, and when it noticed the cancel. The file lies in the runtime directory and outlives the
-daemon, so a restarted daemon reads on where the dead one stopped, and it is the durable record of a cancel that the
-store refused (contract C1).
+The daemon writes when it launched the job, and the cancel (reason, asker, deadline, then the flag); the job writes its
+pid, when it reached its first line, its progress, and when it noticed the cancel. The file lies in the runtime
+directory and outlives the daemon, so a restarted daemon reads on where the dead one stopped, and it is the durable
+record of a cancel that the store refused (contract C1). Its times are on the monotonic clock, which all processes of a
+boot share.
 
 A plain mmap of a preallocated file: on a full tmpfs a sparse one would be SIGBUS, and
 `multiprocessing.shared_memory` has a tracker that unlinks it. Each field has one writer. What is longer than a
@@ -26,6 +27,7 @@ SIZE = 8192
 _MAGIC = b"ANNUL\x00\x00\x01"  # the last byte is the layout's version
 
 # Written by the daemon.
+_LAUNCHED_AT = 16  # i64, monotonic ns: when the zygote was asked for its process; 0: not yet
 FLAG = 8  # u8: 0, or once the job is to stop 1 + the slot of the notice that counts
 _NOTICES = (32, 2048)  # i64 deadline (monotonic ns: when SIGKILL comes), u16 length, the JSON of a Notice
 _NOTICE_MAX = 1900
@@ -156,6 +158,15 @@ class Board:
             return msgspec.json.decode(body, type=Notice), deadline
         except msgspec.MsgspecError:  # overtaken again and again, or not written by us: that it is to stop still counts
             return Notice("cancel", "", "", 0.0, 0.0), deadline
+
+    # --- when it was launched: daemon writes, the next daemon reads -----------------------------------------------
+
+    def stamp_launched(self, now_ns: int) -> None:
+        _I64.pack_into(self._map, _LAUNCHED_AT, now_ns)
+
+    @property
+    def launched_at(self) -> int:
+        return int(_I64.unpack_from(self._map, _LAUNCHED_AT)[0])
 
     # --- the job's own stamps -----------------------------------------------------------------------------------
 

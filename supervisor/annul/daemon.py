@@ -42,6 +42,7 @@ from annul_client import wire
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
+_WALL_LOOK_S = 60.0  # while jobs wait for a time of day
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
 
@@ -212,7 +213,8 @@ class Daemon:
             dues += [self.retention.next_due(), now if self._leftovers.waiting else None]
         delayed = self.registry.queue.next_due()
         if delayed is not None and not self.stopping:
-            dues.append(now + max(0.0, delayed - self.clock.wall()))
+            # Race: the wall clock may be set meanwhile, and nobody tells.
+            dues.append(now + min(max(0.0, delayed - self.clock.wall()), _WALL_LOOK_S))
         due = min((at for at in dues if at is not None), default=None)
         # At most an hour: poll(2) takes milliseconds as a C int.
         return None if due is None else max(0, int(min(due - now, 3600.0) * 1000) + 1)

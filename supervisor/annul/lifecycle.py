@@ -142,7 +142,7 @@ def conclude(stop: StopKind | None, verdict: Verdict, *, queue_again: bool, unse
 
 
 RETRYABLE = frozenset({"lost", "orphaned", "launch_failed"})  # failures of annul's that may pass
-_RETRY_MAX_S = 3600.0
+RETRY_MAX_S = 3600.0
 
 
 def retried(ended: Conclusion, *, retryable: bool, failures: int, retries: int) -> Conclusion:
@@ -156,7 +156,7 @@ def retry_delay_s(failures: int, first_s: float, chance: float) -> float:
     """Before the next attempt: doubled each time, an hour at most, less up to half by chance (0 to 1), so that what
     failed together is not tried again together. `failures`: how many there were, this one included.
     """
-    whole = min(_RETRY_MAX_S, first_s * 2.0 ** min(failures - 1, 60))
+    whole = min(RETRY_MAX_S, first_s * 2.0 ** min(failures - 1, 60))
     return float(whole * (1.0 - chance / 2.0))
 
 

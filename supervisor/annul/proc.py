@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import time
 from pathlib import Path
 
 import msgspec
@@ -97,6 +98,11 @@ def children(pid: int) -> list[int]:
     finally:
         os.close(fd)
     return [int(one) for one in data.split()]
+
+
+def age_s(start_time: int) -> float:
+    """How long ago a process with that start time started, seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start_time / os.sysconf("SC_CLK_TCK")
 
 
 def boot_id() -> str:

@@ -32,8 +32,9 @@ def recover(daemon: Daemon) -> None:
     for record in daemon.store.unpublished():
         if ending.publish(daemon.supervision, record):
             ending.sweep(daemon.supervision, daemon.supervision.attempt_dir(record), keep_staging=False)
-    for entry in daemon.store.queued():
-        daemon.registry.queue.add(entry, daemon.clock.wall())
+    wall = daemon.clock.wall()
+    for entry in daemon.store.queued(wall + lifecycle.RETRY_MAX_S):  # the wall clock may have been set meanwhile
+        daemon.registry.queue.add(entry, wall)
     # All are held before any is acted on: a leader that is not known yet would be taken for what another left behind.
     for active in [_hold(daemon, record) for record in daemon.store.unfinished()]:
         if active is not None:
@@ -56,7 +57,8 @@ def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
     active.adopted = True
     sup.registry.hold(active)
     _restore_ladder(daemon, active)
-    _restore_timeout(daemon, active)
+    launched_ns = board.launched_at or board.running_at
+    starting.limit_time(active, launched_ns / 1e9 if launched_ns else daemon.clock.monotonic())
     active.log_at = daemon.clock.monotonic()
     starting.find_leader(sup, active)
     sup.keeps_together(active)
@@ -94,6 +96,7 @@ def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
     run_dir.mkdir(mode=0o700)
     board = Board.create(run_dir / BOARD)
     board.set_process(*noted[1:])
+    board.stamp_launched(int((daemon.clock.monotonic() - proc.age_s(noted[2])) * 1e9))
     return board
 
 
@@ -128,15 +131,6 @@ def _restore_ladder(daemon: Daemon, active: Active) -> None:
             by=asked.by if asked else "",
             grace_s=asked.grace_s if asked else None,
         )
-
-
-def _restore_timeout(daemon: Daemon, active: Active) -> None:
-    record = active.record
-    timeout_s = record.timeout_s if record.timeout_s is not None else active.known.type.timeout_s
-    if timeout_s is not None and record.started_at is not None:
-        # Across daemons only the wall clock is common to both; a running ladder keeps its own deadline.
-        gone = max(0.0, daemon.clock.wall() - record.started_at)
-        active.timeout_at = daemon.clock.monotonic() + max(0.0, timeout_s - gone)
 
 
 def _conclude_lost(daemon: Daemon, record: JobRecord) -> None:

@@ -119,9 +119,8 @@ def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
 def _launch(sup: Supervision, active: Active) -> None:
     record, job_type = active.record, active.known.type
     now = sup.clock.monotonic()
-    timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
-    active.timeout_at = None if timeout_s is None else now + timeout_s
-    active.start_by = None if job_type.start_timeout_s is None else now + job_type.start_timeout_s
+    active.board.stamp_launched(int(now * 1e9))
+    limit_time(active, now)
     active.launch_by = now + ANSWER_WAIT_S
     active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
@@ -222,6 +221,14 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
     if active.ladder is None:
         active.launch_error = f"{why} ({failures} tries)"
     ending.look(sup, active)
+
+
+def limit_time(active: Active, launched: float) -> None:
+    """Set its time-outs. `launched`: when that was, monotonic seconds."""
+    record, job_type = active.record, active.known.type
+    timeout_s = record.timeout_s if record.timeout_s is not None else job_type.timeout_s
+    active.timeout_at = None if timeout_s is None else launched + timeout_s
+    active.start_by = None if job_type.start_timeout_s is None else launched + job_type.start_timeout_s
 
 
 def _queue_again(sup: Supervision, active: Active) -> None:

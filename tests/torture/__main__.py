@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from annul.tree import find_cgroup
@@ -21,6 +21,7 @@ from torture.race import Race, Report
 
 _SHOWN = 50  # violations
 _TELL_EVERY = 500  # trials
+_OF_ONE_DAEMON = 5000  # trials: its event log keeps all that they do
 
 
 def latencies(report: Report) -> dict[int, list[float]]:
@@ -112,11 +113,19 @@ def main() -> None:
     sys.exit(1 if broken else 0)
 
 
+def _shares(trees: list[str], trials: int) -> Iterator[tuple[str, int]]:
+    """(tree, how many trials) of each daemon."""
+    for number, tree in enumerate(trees):
+        left = trials // len(trees) + (trials % len(trees) if not number else 0)
+        while left > 0:
+            yield tree, min(left, _OF_ONE_DAEMON)
+            left -= _OF_ONE_DAEMON
+
+
 def race(trees: list[str], trials: int, seed: int, max_running: int) -> int:
     """Run the race bench; how many violations there were."""
     reports = []
-    for number, tree in enumerate(trees):
-        share = trials // len(trees) + (trials % len(trees) if not number else 0)
+    for number, (tree, share) in enumerate(_shares(trees, trials)):
         print(f"{share} trials, trees by {tree}, seed {seed + number}", flush=True)
         base = Path(tempfile.mkdtemp(prefix=PREFIX))
         told = 0

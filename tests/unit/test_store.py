@@ -515,14 +515,14 @@ def test_what_waits_and_what_holds_a_slot_are_found_in_the_order_of_submission(s
     saved(store, *(record(n, state=state) for n, state in enumerate(states, start=1)))
     saved(store, record(9, priority=3, not_before=5.0, user="bob", type="u"), record(8, state=State.FAILED))
     assert [one.id for one in store.unfinished()] == ["j1", "j4", "j5"]
-    assert store.queued() == [Entry(2, "j2", "ann", "t", 0, None), Entry(9, "j9", "bob", "u", 3, 5.0)]
+    assert store.queued(6.0) == [Entry(2, "j2", "ann", "t", 0, None), Entry(9, "j9", "bob", "u", 3, 5.0)]
     assert store.last_job() == 9
 
 
 def test_an_empty_store_counts_from_zero(store: Store) -> None:
     """The first job and the first event are number 1."""
     assert (store.last_job(), store.event_bounds()) == (0, (0, 0))
-    assert store.queued() == store.unfinished() == store.unpublished() == []
+    assert store.queued(0.0) == store.unfinished() == store.unpublished() == []
 
 
 # --- attempts and events ------------------------------------------------------------------------------------

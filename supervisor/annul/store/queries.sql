@@ -33,8 +33,8 @@ SELECT * FROM job INDEXED BY job_live
 WHERE state NOT IN ('completed', 'failed', 'cancelled') AND state <> 'queued' ORDER BY seq;
 
 -- name: queued
-SELECT seq, id, user, type, priority, not_before FROM job
-WHERE state = 'queued' AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY seq;
+SELECT seq, id, user, type, priority, CASE WHEN failures > 0 THEN min(not_before, :retry_by) ELSE not_before END
+FROM job WHERE state = 'queued' AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY seq;
 
 -- name: unpublished
 SELECT * FROM job WHERE published = 0 ORDER BY seq;

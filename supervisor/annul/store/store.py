@@ -172,8 +172,9 @@ class Store:
         """Completed jobs whose outputs may not all have been renamed into place yet."""
         return [from_row(row) for row in self._read("unpublished")]
 
-    def queued(self) -> list[Entry]:
-        return [Entry(*row) for row in self._read("queued")]
+    def queued(self, retry_by: float) -> list[Entry]:
+        """Jobs that wait for their turn. `retry_by`: unix seconds; retries wait until then at the most."""
+        return [Entry(*row) for row in self._read("queued", {"retry_by": retry_by})]
 
     def last_job(self) -> int:
         return int(self._read("last_job")[0][0])
