@@ -40,7 +40,11 @@ def jobs() -> list[JobRecord]:
             "request": "uid:1000/0123456789abcdef",
             "attempt": 3,
         },
-        State.FAILED: {"error": ErrorInfo(code="no_text", message="there is no text in it", field="params.pdf")},
+        State.FAILED: {
+            "error": ErrorInfo(code="no_text", message="there is no text in it", field="params.pdf"),
+            "attempt": 3,
+            "failures": 2,
+        },
         State.CANCELLED: {"cancel": over},
     }
     return [_job(number, state, **more) for number, (state, more) in enumerate(facts.items(), start=1)]
