@@ -179,6 +179,42 @@ def test_a_hand_over_costs_jobs_and_clients_nothing(make_daemon: MakeDaemon, tre
     assert not processes_with(f"ANNUL_MARK={job.id}.")
 
 
+def test_what_is_asked_while_daemons_hand_over_is_answered_once(make_daemon: MakeDaemon) -> None:
+    """Submits without a key, one after another, across three daemons: each makes one job. A cancel is accepted."""
+    daemon = make_daemon("--max-running", "3")
+    daemon.start()
+    ids: list[str] = []
+    enough = threading.Event()
+
+    def ask(client: Client) -> None:
+        while not enough.is_set():
+            job = client.submit("quick", {"seconds": 0.001}, labels={"nth": str(len(ids))})
+            ids.append(job.id)
+            if len(ids) % 7 == 0:
+                client.cancel(job.id)
+
+    with daemon.client() as client, daemon.client() as other:
+        asking = threading.Thread(target=ask, args=[other])
+        asking.start()
+        for handed_over in range(1, 4):
+            wait_until(lambda n=handed_over: len(ids) >= 15 * n, "submits to be answered")
+            old = daemon.process
+            assert old is not None
+            old.send_signal(signal.SIGUSR2)
+            assert old.wait(TIMEOUT_S) == 0
+            daemon.start()
+        answered = len(ids)
+        wait_until(lambda: len(ids) > answered, "another submit to be answered")
+        enough.set()
+        asking.join(TIMEOUT_S)
+        assert not asking.is_alive()
+        assert len(set(ids)) == len(ids)
+        assert {job.id for job in client.list(limit=1000)} == set(ids)
+        ended = [client.wait(job_id, TIMEOUT_S) for job_id in ids]
+    assert {job.state for job in ended} == {State.COMPLETED, State.CANCELLED}
+    assert "Traceback" not in daemon.said()
+
+
 def test_a_takeover_where_nobody_runs_is_a_start(make_daemon: MakeDaemon) -> None:
     """So a unit file can always say it."""
     daemon = make_daemon("--takeover")

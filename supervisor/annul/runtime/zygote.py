@@ -41,10 +41,10 @@ def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_gr
     types = _load(targets, failed)
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
-    channel.sendall(frame(Ready(failed)))
 
     launches: dict[int, Launch] = {}  # of leaders that live
     try:
+        channel.sendall(frame(Ready(failed)))
         _serve(channel, types, launches, (wake_read, wake_write))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon went away in the middle of an answer
