@@ -8,9 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from annul import ending, proc, starting, stopping
 from annul.board import Board
@@ -28,6 +25,7 @@ from annul.tree import Look
 from annul_client import wire
 from annul_client.wire import State
 from harness import wait_until
+from records import record
 
 
 class Kernel:
@@ -90,32 +88,16 @@ class Desk:
         return self.ledger.change(self.record(seq, state), state, insert=True)
 
     def record(self, seq: int, state: State) -> JobRecord:
-        given: dict[str, Any] = {"request": None, "key": None, "timeout_s": None, "not_before": None}
-        return JobRecord(
-            seq=seq,
-            id=f"j{seq}",
-            type="t",
-            user="ann",
-            digest=b"",
-            title="",
-            labels={},
-            priority=0,
-            params=msgspec.Raw(b"{}"),
-            submitted_by="cli",
-            state=state,
-            attempt=int(state is State.RUNNING),
-            created_at=self.wall(),
-            **given,
-        )
+        return record(seq, state=state, attempt=int(state is State.RUNNING), created_at=self.wall())
 
     def _hold(self, base: Path) -> Active:
-        record = self.submit(1, State.RUNNING)
+        running = self.submit(1, State.RUNNING)
         run_dir = base / "jobs" / "j1.1"
         run_dir.mkdir(parents=True)
         board = Board.create(run_dir / "board")
         board.stamp_running(1)
         tree = Kernel(self, [self.process.pid])
-        active = Active(record, stand_in("t"), board, tree, run_dir, self.supervision.attempt_dir(record))
+        active = Active(running, stand_in("t"), board, tree, run_dir, self.supervision.attempt_dir(running))
         active.pid = self.process.pid
         active.pidfd = os.pidfd_open(active.pid)
         self.registry.hold(active)

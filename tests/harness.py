@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from annul.tree import daemons_group, find_cgroup
-from annul_client import Client
+from annul_client import Client, Job
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared"
@@ -56,6 +57,13 @@ def processes_with(text: str) -> list[int]:
         if text.encode() in data and alive(int(entry.name)):
             found.append(int(entry.name))
     return found
+
+
+def started(client: Client, type_: str, stage: str, params: dict[str, object] | None = None, **terms: Any) -> Job:
+    """Such a job, which has come to that stage of its progress. `terms`: of the submit."""
+    job = client.submit(type_, params or {}, **terms)
+    wait_until(lambda: client.get(job.id).progress.stage == stage, f"{type_} to be {stage}")
+    return client.get(job.id)
 
 
 class DaemonProcess:

@@ -15,7 +15,7 @@ import pytest
 
 from annul.tree import find_cgroup
 from annul_client import CancelOutcome, Client, Job, State
-from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, started, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -25,12 +25,6 @@ def tree(request: pytest.FixtureRequest) -> str:
     if request.param == "cgroup" and find_cgroup() is None:
         pytest.skip("there is no writable cgroup v2 directory for this process")
     return str(request.param)
-
-
-def started(client: Client, type_: str, stage: str, params: dict[str, object] | None = None) -> Job:
-    job = client.submit(type_, params or {})
-    wait_until(lambda: client.get(job.id).progress.stage == stage, f"{type_} to be {stage}")
-    return client.get(job.id)
 
 
 def zygotes(daemon: DaemonProcess) -> list[psutil.Process]:

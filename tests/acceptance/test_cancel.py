@@ -10,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from annul_client import CancelOutcome, Client, Job, Stage, State
-from harness import DaemonProcess, alive, processes_with, wait_until
-
-
-def started(client: Client, type_: str, stage: str, params: dict[str, object] | None = None, **options: object) -> Job:
-    """Submit a job and wait until it says that it is at that stage."""
-    job = client.submit(type_, params or {}, **options)  # type: ignore[arg-type]
-    wait_until(lambda: client.get(job.id).progress.stage == stage, f"{type_} to be {stage}")
-    return client.get(job.id)
+from annul_client import CancelOutcome, Client, Stage, State
+from harness import DaemonProcess, alive, processes_with, started, wait_until
 
 
 @pytest.fixture(params=["session", "cgroup"])

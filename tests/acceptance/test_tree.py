@@ -20,7 +20,7 @@ import pytest
 from annul.tree import find_cgroup
 from annul_client import Client, Job, Stage, State
 from children import shapes
-from harness import PREFIX, DaemonProcess, alive, processes_with, wait_until
+from harness import PREFIX, DaemonProcess, alive, processes_with, started, wait_until
 
 SHAPES = {made.__name__: count for made, count in shapes.SHAPES.items()}
 # Where many leaders end at once, one that nothing names is killed, but may be counted with another job.
@@ -183,12 +183,6 @@ def test_a_leader_killed_from_outside_takes_its_tree_along(
         assert "SIGKILL" in job.error.message
         assert job.swept >= COUNTED[name], name
     assert_nobody(daemon, *forest.folders.values())
-
-
-def started(client: Client, type_: str, stage: str, params: dict[str, object]) -> Job:
-    job = client.submit(type_, params)
-    wait_until(lambda: client.get(job.id).progress.stage == stage, f"{type_} to be {stage}")
-    return client.get(job.id)
 
 
 def test_commands_of_a_shell_leave_nothing(client: Client, tmp_path: Path) -> None:

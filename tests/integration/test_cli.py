@@ -25,7 +25,7 @@ from annul_client.cli import exits, words
 from annul_client.cli import run as run_here
 from annul_client.cli.inputs import collect
 from annul_client.cli.schema import described, fields_of
-from harness import wait_until
+from harness import started, wait_until
 
 ANNUL = str(Path(sys.executable).with_name("annul"))
 TIMEOUT_S = 60
@@ -418,8 +418,7 @@ def test_show_draws_the_timeline_of_a_command(cli: Cli, client: Client) -> None:
 
 def test_show_draws_the_timeline_of_a_shutdown(daemon: Any, cli: Cli, client: Client) -> None:
     """Who stopped the job is annul itself."""
-    job = client.submit("sleepy", {})
-    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    job = started(client, "sleepy", "sleeping")
     daemon.stop()
     daemon.start()
     *_, who, steps = cli("show", job.id).stdout.splitlines()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from annul_client import CancelOutcome, Client, Job, Stage, State
-from harness import TESTS, DaemonProcess, alive, wait_until
+from harness import TESTS, DaemonProcess, alive, started, wait_until
 
 DAY_S = 86_400.0
 
@@ -46,12 +46,6 @@ class Clockwork:
 @pytest.fixture
 def clockwork(make_daemon: Callable[..., DaemonProcess], short_dir: Path) -> Clockwork:
     return Clockwork(make_daemon, short_dir)
-
-
-def started(client: Client, type_: str, stage: str, params: dict[str, object] | None = None, **terms: float) -> Job:
-    job = client.submit(type_, params or {}, **terms)
-    wait_until(lambda: client.get(job.id).progress.stage == stage, f"{type_} to be {stage}")
-    return client.get(job.id)
 
 
 def assert_on_time(client: Client, later: Job, soon: Job) -> None:

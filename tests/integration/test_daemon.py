@@ -20,7 +20,7 @@ import zmq
 
 from annul.board import Board
 from annul_client import Client, RequestRefused, State, wire
-from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, wait_until
+from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, started, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -122,9 +122,8 @@ def test_jobs_outlive_a_killed_daemon_and_are_adopted(make_daemon: MakeDaemon) -
     daemon = make_daemon()
     daemon.start()
     with daemon.client() as client:
-        job = client.submit("sleepy", {})
-        wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
-        pid = client.get(job.id).pid
+        job = started(client, "sleepy", "sleeping")
+        pid = job.pid
     assert pid is not None
     daemon.kill()
     assert alive(pid)
@@ -142,8 +141,7 @@ def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> 
     daemon.start()
     mark = daemon.base / "beat"
     with daemon.client() as client:
-        job = client.submit("stubborn", {"mark": str(mark)})
-        wait_until(lambda: client.get(job.id).progress.stage == "ignoring", "it to ignore")
+        job = started(client, "stubborn", "ignoring", {"mark": str(mark)})
         client.cancel(job.id, grace_s=3, reason="mine", by="me")
     daemon.kill()
     daemon.start()
@@ -163,8 +161,7 @@ def test_end_while_no_daemon_watched_is_concluded(make_daemon: MakeDaemon) -> No
     daemon.start()
     with daemon.client() as client:
         job = client.submit("quick", {"seconds": 0.3})
-        crashed = client.submit("sleepy", {})
-        wait_until(lambda: client.get(crashed.id).progress.stage == "sleeping", "both to run")
+        crashed = started(client, "sleepy", "sleeping")
         pids = [client.get(one.id).pid for one in (job, crashed)]
     daemon.kill()
     assert pids[1] is not None
@@ -183,8 +180,7 @@ def test_end_while_no_daemon_watched_is_concluded(make_daemon: MakeDaemon) -> No
 
 def test_killed_zygote_is_replaced(daemon: DaemonProcess, client: Client) -> None:
     """kill -9 of the zygote: its job goes on and is cancelled as any; the next job gets a new one."""
-    job = client.submit("escaper", {"mark": str(daemon.base / "beat")})
-    wait_until(lambda: client.get(job.id).progress.stage == "escaped", "it to run")
+    job = started(client, "escaper", "escaped", {"mark": str(daemon.base / "beat")})
     (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
     os.kill(zygote, signal.SIGKILL)
     wait_until(lambda: not alive(zygote), "the zygote to die")
@@ -223,9 +219,8 @@ def _parent(pid: int) -> int:
 
 def test_locked_store_refuses_submits_but_not_cancels(daemon: DaemonProcess, client: Client) -> None:
     """While another program locks the store: a submit is refused clearly, a cancel works, and is recorded later."""
-    job = client.submit("sleepy", {})
-    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
-    pid = client.get(job.id).pid
+    job = started(client, "sleepy", "sleeping")
+    pid = job.pid
     assert pid is not None
     db = sqlite3.connect(daemon.state_dir / "annul.db", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
@@ -475,8 +470,7 @@ def test_events_have_no_gaps(client: Client) -> None:
 
 def test_cancel_is_answered_with_its_record(client: Client) -> None:
     """The first answer to a cancel tells who asked, why, and how long the job has."""
-    job = client.submit("sleepy", {})
-    wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
+    job = started(client, "sleepy", "sleeping")
     reply = client.cancel(job.id, reason="why", by="who", grace_s=7)
     assert reply.job is not None
     assert reply.job.cancel is not None
@@ -490,9 +484,8 @@ def test_job_is_found_though_its_runtime_directory_was_emptied(make_daemon: Make
     daemon = make_daemon("--tree", "session")
     daemon.start()
     with daemon.client() as client:
-        job = client.submit("sleepy", {})
-        wait_until(lambda: client.get(job.id).progress.stage == "sleeping", "it to sleep")
-        pid = client.get(job.id).pid
+        job = started(client, "sleepy", "sleeping")
+        pid = job.pid
     assert pid is not None
     daemon.kill()
     shutil.rmtree(daemon.runtime_dir)
@@ -578,8 +571,7 @@ def test_logs_are_capped(make_daemon: MakeDaemon) -> None:
 
 def test_fifos_in_the_way_hold_up_nobody(client: Client) -> None:
     """A job that puts FIFOs in place of its files blocks neither who reads its log nor its own cancel."""
-    job = client.submit("fifo", {})
-    wait_until(lambda: client.get(job.id).progress.stage == "waiting", "the FIFOs")
+    job = started(client, "fifo", "waiting")
     with pytest.raises(RequestRefused) as refused:
         client.logs(job.id)
     assert refused.value.code == "unreadable_log"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from annul_client import CancelOutcome, Client, Stage, State
-from harness import wait_until
+from harness import started, wait_until
 
 
 def test_a_failure_that_may_pass_is_tried_again(client: Client) -> None:
@@ -48,8 +48,7 @@ def test_a_job_that_waits_for_its_retry_is_queued_and_can_be_cancelled(client: C
 
 def test_a_cancelled_job_is_not_tried_again(client: Client, tmp_path: Path) -> None:
     """Neither one whose time is up: only failures are."""
-    job = client.submit("insistent", {"mark": str(tmp_path / "beat")})
-    wait_until(lambda: client.get(job.id).progress.stage == "beating", "it to beat")
+    job = started(client, "insistent", "beating", {"mark": str(tmp_path / "beat")})
     client.cancel(job.id)
     job = client.wait(job.id, 20)
     assert (job.state, job.attempt) == (State.CANCELLED, 1)

@@ -15,27 +15,7 @@ from annul.errors import StoreError
 from annul.ledger import Ledger
 from annul.store import JobRecord, Store
 from annul_client.wire import Event, State
-
-
-def record(seq: int = 1, **values: Any) -> JobRecord:
-    given: dict[str, Any] = {
-        "seq": seq,
-        "id": f"j{seq}",
-        "request": None,
-        "type": "t",
-        "user": "ann",
-        "key": None,
-        "digest": b"",
-        "title": "",
-        "labels": {},
-        "priority": 0,
-        "params": msgspec.Raw(b"{}"),
-        "timeout_s": None,
-        "not_before": None,
-        "submitted_by": "cli",
-        "created_at": 1.0,
-    }
-    return JobRecord(**given | values)
+from records import record
 
 
 class Desk:

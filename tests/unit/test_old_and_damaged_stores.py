@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from annul.errors import StartError
-from annul.store import JobRecord, Store, migrations
+from annul.store import Store, migrations
 from annul.store.log import damage
 from annul_client.wire import State
+from records import record
 
 DATA = Path(__file__).parents[1] / "data"
 OLD = sorted(DATA.glob("schema-*.db"))
@@ -85,26 +85,6 @@ def test_an_old_store_is_migrated_and_holds_the_same(path: Path, old: Path) -> N
 # --- damage -------------------------------------------------------------------------------------------------
 
 
-def record(seq: int) -> JobRecord:
-    return JobRecord(
-        seq=seq,
-        id=f"j{seq}",
-        request=None,
-        type="t",
-        user="ann",
-        key=None,
-        digest=b"",
-        title="x" * 500,
-        labels={},
-        priority=0,
-        params=msgspec.Raw(b"{}"),
-        timeout_s=None,
-        not_before=None,
-        submitted_by="cli",
-        created_at=1.0,
-    )
-
-
 def refused(path: Path, match: str = "") -> None:
     """It is, with what to do, and every byte stays."""
     before = files(path)
@@ -117,7 +97,7 @@ def test_any_page_that_was_overwritten_is_found(path: Path) -> None:
     """Whatever was in it: a table, an index, the schema."""
     store = Store(path)
     for seq in range(1, 200):
-        store.insert(record(seq))
+        store.insert(record(seq, title="x" * 500))
         store.insert_event(seq, f"j{seq}", b"body" * 50)
     store.commit()
     store.close()
@@ -140,7 +120,7 @@ def crashed(path: Path, tmp_path: Path) -> Path:
     live = tmp_path / "live.db"
     store = Store(live)
     for seq in range(1, 21):
-        store.insert(record(seq))
+        store.insert(record(seq, title="x" * 500))
         store.commit()
     for suffix in ("", "-wal"):
         shutil.copy(f"{live}{suffix}", f"{path}{suffix}")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+import records
 from annul.ledger import Ledger
 from annul.leftovers import Leftovers
 from annul.retention import _STEP, Retention
@@ -32,26 +32,8 @@ class FakeClock:
 
 
 def record(seq: int, **values: Any) -> JobRecord:
-    given: dict[str, Any] = {
-        "seq": seq,
-        "id": f"j{seq}",
-        "request": None,
-        "type": "t",
-        "user": "ann",
-        "key": None,
-        "digest": b"",
-        "title": "",
-        "labels": {},
-        "priority": 0,
-        "params": msgspec.Raw(b"{}"),
-        "timeout_s": None,
-        "not_before": None,
-        "submitted_by": "cli",
-        "created_at": 1.0,
-        "state": State.COMPLETED,
-        "finished_at": 1e9 + seq,
-    }
-    return JobRecord(**given | values)
+    """A job that has completed."""
+    return records.record(seq, **{"state": State.COMPLETED, "created_at": 1.0, "finished_at": 1e9 + seq} | values)
 
 
 class Desk:
@@ -242,7 +224,7 @@ def test_what_somebody_else_purges_is_counted(desk: Desk) -> None:
 )
 def test_what_is_looked_for_at_every_turn_or_start_is_found_by_an_index(desk: Desk, query: str) -> None:
     """No history is gone through, and nothing is sorted."""
-    values = {"user": "u", "limit": 5, "after": "", "most": 5}
+    values = {"user": "u", "limit": 5, "after": "", "most": 5, "retry_by": 0.0}
     plan = [row[3] for row in desk.store._db.execute(f"EXPLAIN QUERY PLAN {desk.store._queries[query]}", values)]
     about = [step for step in plan if "job" in step]
     assert about

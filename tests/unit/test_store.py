@@ -22,27 +22,7 @@ from annul.store import JobRecord, Store
 from annul.store.record import view
 from annul.store.store import migrations
 from annul_client.wire import FINAL_STATES, CancelRecord, ErrorInfo, Progress, Stage, State, Submit
-
-
-def record(seq: int = 1, **values: Any) -> JobRecord:
-    given: dict[str, Any] = {
-        "seq": seq,
-        "id": f"j{seq}",
-        "request": None,
-        "type": "t",
-        "user": "ann",
-        "key": None,
-        "digest": b"\0\xff",
-        "title": "",
-        "labels": {},
-        "priority": 0,
-        "params": msgspec.Raw(b"{}"),
-        "timeout_s": None,
-        "not_before": None,
-        "submitted_by": "cli",
-        "created_at": 1_700_000_000.5,
-    }
-    return JobRecord(**given | values)
+from records import record
 
 
 def plain(one: JobRecord | None) -> Any:
@@ -193,22 +173,11 @@ def test_a_newer_store_left_by_a_crash_is_not_touched_either(path: Path, tmp_pat
     assert {name: after.get(name) for name in before} == before
 
 
-def test_another_programs_database_is_refused_and_not_touched(path: Path) -> None:
-    """Annul adds its tables to nobody else's."""
+@pytest.mark.parametrize("sql", ["CREATE TABLE job (x)", "PRAGMA application_id = 77"])
+def test_another_programs_database_is_refused_and_not_touched(path: Path, sql: str) -> None:
+    """Annul adds its tables to nobody else's; where there is no table yet, its header says whose it is."""
     other = sqlite3.connect(path)
-    other.execute("CREATE TABLE job (x)")
-    other.commit()
-    other.close()
-    before = files(path)
-    with pytest.raises(StartError, match=r"another program's database.*not touched"):
-        Store(path)
-    assert files(path) == before
-
-
-def test_another_programs_database_without_a_table_is_not_touched_either(path: Path) -> None:
-    """Its header says whose it is before there is anything in it."""
-    other = sqlite3.connect(path)
-    other.execute("PRAGMA application_id = 77")
+    other.execute(sql)
     other.commit()
     other.close()
     before = files(path)
