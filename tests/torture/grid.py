@@ -79,7 +79,6 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "unknown": Behaviour(outcomes=frozenset({"not_found"}), tree=False, manners=("id",)),
 }
 MANNERS = ["id", "user", "label", "type", "kill", "twice", "vanish", "daemon-stopped", "store-locked"]
-_FORKING = {"fork-bomb", "chain"}  # a SIGTERM that arrives in the middle of a fork is lost to the child
 _BURSTS = [100, 100, 100, 300, 100, 100, 1000, 100]
 _BURST_EVERY = 4  # decks
 
@@ -112,7 +111,9 @@ class Trial(msgspec.Struct, frozen=True):
         """What may end its job, where it was cancelled once it was where it wanted to be."""
         if self.manner == "kill" and self.terms.stages != _ANY:
             return _KILLED | ({BEFORE} & self.terms.stages)
-        may_outlive = self.stubborn or self.manner == "twice" or self.shape in _FORKING
+        # A chain is ahead of whoever tells its members; and a shell's child loses a SIGTERM that meets its fork.
+        forking = self.shape == "chain" or (self.shape == "fork-bomb" and self.terms.type == "exec")
+        may_outlive = self.stubborn or self.manner == "twice" or forking
         return self.terms.stages | (_KILLED if may_outlive else frozenset())
 
 

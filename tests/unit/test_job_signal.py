@@ -598,6 +598,61 @@ def test_a_forked_child_dies_of_sigterm_and_does_not_speak_for_the_job(make: Mak
         os.close(fd)
 
 
+def test_a_sigterm_that_meets_a_fork_is_not_lost(make: Make, desk: Desk) -> None:
+    """The child is ended by one that comes before its handlers are reset; the parent gets its own afterwards."""
+    hit = ""
+    forked: list[int] = []
+
+    def at_fork(moment: str) -> None:
+        if hit == moment:
+            desk.term()
+
+    os.register_at_fork(after_in_child=lambda: at_fork("child"), after_in_parent=lambda: at_fork("parent"))
+    make("raise")
+    desk.flag()
+    hit = "child"
+    assert in_child(lambda: None) == -signal.SIGTERM
+    hit = "parent"
+    with pytest.raises(Cancelled):
+        forked.append(os.fork() or os._exit(0))
+    hit = ""
+    os.wait()
+    assert desk.board.noticed_at
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_fork_leaves_the_signal_mask_as_it_was(make: Make) -> None:
+    """In the parent and in the child, whether the job has blocked SIGTERM or not."""
+    make("raise")
+    for blocked in (set[int](), {signal.SIGTERM}, {signal.SIGUSR1}):
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        try:
+            assert in_child(lambda: os._exit(signal.pthread_sigmask(signal.SIG_BLOCK, []) != blocked)) == 0  # noqa: B023
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_threads_that_fork_at_once_do_not_mix_up_their_masks(make: Make) -> None:
+    """Each goes on with its own."""
+    make("raise")
+    wrong: list[set[int]] = []
+
+    def churn(mask: set[int]) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for _ in range(20):
+            in_child(lambda: None)
+            if (found := signal.pthread_sigmask(signal.SIG_BLOCK, [])) != mask:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=churn, args=[mask]) for mask in (set[int](), {signal.SIGTERM}) * 2]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(TIMEOUT_S)
+    assert not wrong
+
+
 def test_a_forked_child_keeps_a_handler_that_the_job_made(make: Make, desk: Desk) -> None:
     """Only annul's own is taken away."""
     make("raise")
