@@ -87,7 +87,7 @@ def climb(ladder: Ladder, seen: Seen, now: float) -> tuple[Ladder, Step | None]:
                 sigkill=now if ladder.sigkill is None else ladder.sigkill,
                 kills=ladder.kills + 1,
                 last=now,
-                stuck=ladder.kills >= len(_KILL_AGAIN_S),
+                stuck=is_stuck(ladder.kills),
             ),
             Step.KILL,
         )
@@ -105,14 +105,24 @@ def due(ladder: Ladder, seen: Seen) -> float:
 
 def _next(ladder: Ladder, seen: Seen) -> float:
     if ladder.kills:
-        waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
-        return ladder.last + waits[min(ladder.kills, len(waits)) - 1]
+        return ladder.last + kill_again_s(ladder.kills)
     if not seen.leader_alive:
         return ladder.deadline if ladder.survivors_told else ladder.last
     again = ladder.last + _TERM_AGAIN_S[min(ladder.terms, len(_TERM_AGAIN_S)) - 1]
     if seen.unwound or not seen.repeat_term:
         again = ladder.deadline
     return min(again, _dump_due(ladder, seen), ladder.deadline)
+
+
+def kill_again_s(kills: int) -> float:
+    """How long to wait after that many SIGKILLs before the next one."""
+    waits = _KILL_AGAIN_S + _STUCK_AGAIN_S
+    return waits[min(kills, len(waits)) - 1]
+
+
+def is_stuck(kills: int) -> bool:
+    """Whether what is alive after that many SIGKILLs is stuck in the kernel."""
+    return kills >= len(_KILL_AGAIN_S)
 
 
 def _dump_due(ladder: Ladder, seen: Seen) -> float:

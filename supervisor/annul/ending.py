@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import lifecycle, publishing, starting, stopping
+from annul import cancel, lifecycle, publishing, starting, stopping
 from annul.lifecycle import Action, Conclusion, Event, StopKind, Verdict
 from annul.registry import Active
 from annul.runtime import outcome
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 START_TIMEOUT = "start_timeout"  # the reason, and the code of the error
 _STATUS_WAIT_S = 0.5  # for the zygote's word on how a leader without outcome ended
-_LOOK_AGAIN_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+_LOOK_AGAIN_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)  # at survivors, who have their grace
 
 
 def note_end(sup: Supervision, active: Active) -> None:
@@ -58,13 +58,18 @@ def look(sup: Supervision, active: Active) -> None:
     if found.empty:
         _conclude_soon(sup, active)
         return
+    active.looks += 1
     if active.ladder is None:
         # Left behind by a job that ended by itself: it was told to be whole, so the rest goes at once.
         found = active.tree.kill(active.pid, leader_alive=False)
         active.swept.update(found.pids)
+        again_s = cancel.kill_again_s(active.looks)
+        if cancel.is_stuck(active.looks) and not active.stuck_told:
+            stopping.tell_stuck(sup, active)
+    else:
+        again_s = _LOOK_AGAIN_S[min(active.looks, len(_LOOK_AGAIN_S)) - 1]
     active.watch(found.pids)
-    active.look_at = sup.clock.monotonic() + _LOOK_AGAIN_S[min(active.looks, len(_LOOK_AGAIN_S) - 1)]
-    active.looks += 1
+    active.look_at = sup.clock.monotonic() + again_s
     if active.ladder is not None and not active.ladder.kills:
         stopping.climb(sup, active)  # survivors get their SIGTERM at once
         if active.ladder.survivors_told:

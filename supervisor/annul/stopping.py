@@ -68,7 +68,10 @@ def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: s
         asked=sup.clock.monotonic(),
         asked_at=sup.clock.wall(),
     )
-    active.ladder = cancel.take_over(active.ladder, asked) if active.ladder else asked
+    if active.ladder is None:
+        active.ladder, active.stuck_told = asked, False
+    else:
+        active.ladder = cancel.take_over(active.ladder, asked)
     active.intent_noted = False
     sup.intents.append(active)
 
@@ -130,7 +133,7 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
         case Step.KILL:
             _kill(sup, active)
             if ladder.stuck and not active.stuck_told and not active.over:
-                _tell_stuck(sup, active)
+                tell_stuck(sup, active)
 
 
 def write_notice(active: Active, ladder: Ladder) -> None:
@@ -173,15 +176,17 @@ def _kill(sup: Supervision, active: Active) -> None:
         ending.look(sup, active)
 
 
-def _tell_stuck(sup: Supervision, active: Active) -> None:
+def tell_stuck(sup: Supervision, active: Active) -> None:
+    """What is left of an attempt does not end: an event, a warning and, where it is being stopped, its record say so."""
     active.stuck_told = True
     left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
     where = [_where(pid) for pid in left[:_STUCK_SHOWN]]
     if len(left) > _STUCK_SHOWN:
         where.append(f"and {len(left) - _STUCK_SHOWN} more")
     _log.warning("job %s does not end after SIGKILL: %s", active.name, "; ".join(where), extra={"action": "stuck"})
+    record = cancel_record(sup, active, None, gone=False, stuck_at="\n".join(where))
     active.record = sup.ledger.change(
-        active.record.with_(cancel=cancel_record(sup, active, None, gone=False, stuck_at="\n".join(where))),
+        active.record.with_(cancel=record or active.record.cancel),
         "stuck",
         pid=active.pid,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from annul import starting
+from annul import ending, starting
 from annul.lifecycle import StopKind
 from annul_client.wire import Stage, State
 from desk import Desk
@@ -125,3 +125,30 @@ def test_a_thousand_that_are_stuck_make_no_endless_record(desk: Desk) -> None:
     assert len(record.stuck_at.splitlines()) == 11
     assert record.stuck_at.endswith("and 990 more")
     assert "(gone meanwhile)" in record.stuck_at
+
+
+def test_what_a_completed_job_left_behind_and_the_kernel_does_not_end_is_told_too(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same back-off, one event, one warning, and the slot is held; a cancel that comes then has it in its record."""
+    ending.note_end(desk.supervision, desk.active)
+    desk.active.ended = True
+    with caplog.at_level(logging.WARNING):
+        ending.look(desk.supervision, desk.active)
+        desk.commit()
+        desk.wait(TEN_MINUTES)
+    gaps = [round(b - a) for a, b in itertools.pairwise(desk.kernel.killed) if b - a > 0.9]
+    assert gaps[:6] == [1, 2, 4, 8, 16, 32]
+    assert set(gaps[5:]) == {32}
+    (warning,) = warnings_of(caplog)
+    assert f"pid {desk.process.pid} (sleep, state S)" in warning
+    assert desk.kinds() == ["running", "stuck"]
+    assert desk.registry.running.total == 1
+    desk.cancel(grace_s=1.0)
+    desk.wait(TEN_MINUTES)
+    record = desk.job().cancel
+    assert record is not None
+    assert record.stuck
+    assert desk.kinds() == ["running", "stuck", "cancelling", "stuck"]
+    desk.give_in()
+    assert desk.job().state is State.CANCELLED
