@@ -177,7 +177,7 @@ def _kill(sup: Supervision, active: Active) -> None:
 
 
 def tell_stuck(sup: Supervision, active: Active) -> None:
-    """What is left of an attempt does not end: an event, a warning and, where it is being stopped, its record say so."""
+    """What is left of an attempt does not end: event, warning and, where it is being stopped, record say so."""
     active.stuck_told = True
     left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
     where = [_where(pid) for pid in left[:_STUCK_SHOWN]]

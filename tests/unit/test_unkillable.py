@@ -130,7 +130,7 @@ def test_a_thousand_that_are_stuck_make_no_endless_record(desk: Desk) -> None:
 def test_what_a_completed_job_left_behind_and_the_kernel_does_not_end_is_told_too(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same back-off, one event, one warning, and the slot is held; a cancel that comes then has it in its record."""
+    """The same back-off, one event, one warning; the slot is held. A cancel that comes then has it in its record."""
     ending.note_end(desk.supervision, desk.active)
     desk.active.ended = True
     with caplog.at_level(logging.WARNING):
