@@ -42,6 +42,7 @@ from annul_client import wire
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
+_NUDGES = 256  # read in one turn
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
@@ -80,6 +81,7 @@ class Daemon:
         self.cgroup = self._make_cgroup()
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
+        self._nudges_queued = _nudges_queued()
         self.server = Server(config.runtime_dir)
         self.ledger = Ledger(
             self.store, outputs_dir=str(config.outputs_dir), keep_events=config.keep_events, tell=self._tell
@@ -305,16 +307,18 @@ class Daemon:
     def _take_nudges(self, ready: dict[int, int]) -> None:
         if self._notify.fileno() not in ready:
             return
-        names = set()
-        for _ in range(256):
+        names = []
+        for _ in range(_NUDGES):
             try:
-                names.add(self._notify.recv(256, socket.MSG_DONTWAIT))
+                names.append(self._notify.recv(256, socket.MSG_DONTWAIT))
             except BlockingIOError:
                 break
-        for name in names:
-            active = self.registry.by_name(name.decode(errors="replace"))
-            if active is not None:
-                self.supervision.guarded(active, self.supervision.news)
+        if len(names) >= self._nudges_queued:  # more did not fit, and were not sent: whoever has news is to be found
+            found = list(self.registry.active.values())
+        else:
+            found = [one for name in set(names) if (one := self.registry.by_name(name.decode(errors="replace")))]
+        for active in found:
+            self.supervision.guarded(active, self.supervision.news)
 
     def _take_exits(self, ready: dict[int, int]) -> None:
         now = self.clock.monotonic()
@@ -408,3 +412,11 @@ def _raise_file_limit() -> None:
     """libzmq aborts the process where it cannot accept for want of descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _nudges_queued() -> int:
+    """How many datagrams the kernel keeps for a socket before it refuses more: see unix(7)."""
+    try:
+        return min(_NUDGES, int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()))
+    except (OSError, ValueError):
+        return 1

@@ -52,6 +52,17 @@ def quick(ctx: JobContext, params: Timed) -> dict[str, Any]:
     return {"first_line": time.monotonic(), "file": str(ctx.published(f"out/{ctx.job_id}.txt"))}
 
 
+@job("reporter", on_shutdown="cancel")
+def reporter(ctx: JobContext, params: Marked) -> None:
+    """Report once, when there is a file `mark`, and say so."""
+    ctx.progress(None, "ready")
+    while not Path(params.mark).exists():
+        time.sleep(0.005)
+    ctx.progress(1.0, "reported")
+    Path(f"{params.mark}.{ctx.job_id}").touch()
+    time.sleep(3600)
+
+
 @job("sleepy", grace_s=5, on_shutdown="cancel")
 def sleepy(ctx: JobContext, params: Timed) -> str:
     """Sleep in one blocking call."""

@@ -412,6 +412,26 @@ def test_output_is_private(client: Client) -> None:
     assert path.parent.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_progress_of_many_at_once_is_not_lost(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """They report while the daemon is stopped, more of them than the kernel keeps messages for it."""
+    daemon = make_daemon("--max-running", "24")
+    daemon.start()
+    assert daemon.process is not None
+    mark = short_dir / "go"
+    with daemon.client() as client:
+        jobs = [started(client, "reporter", "ready", {"mark": str(mark)}) for _ in range(24)]
+        daemon.process.send_signal(signal.SIGSTOP)
+        mark.touch()
+        wait_until(lambda: all(Path(f"{mark}.{job.id}").exists() for job in jobs), "all to have reported")
+        daemon.process.send_signal(signal.SIGCONT)
+        missing = {job.id for job in jobs}
+        for event in client.events(since=0):
+            if event.job.progress.stage == "reported":
+                missing.discard(event.job.id)
+            if not missing:
+                break
+
+
 def test_progress_is_passed_on_and_the_last_is_kept(client: Client) -> None:
     """Of 2000 reports a few become events, in order, and the last is the job's."""
     job = client.submit("steps", {})

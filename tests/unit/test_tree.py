@@ -374,7 +374,8 @@ def test_a_child_of_a_zygote_that_is_just_forking_is_not_taken_for_an_orphan(sce
     scene.end("same session")
     still = scene.tree(settled=False).look(leader, leader_alive=False)
     assert (still.pids, still.sure, still.empty) == ([], False, False)
-    assert scene.tree("unannounced", settled=False).look(leader, leader_alive=False).empty
+    announced = scene.tree("unannounced", settled=False)
+    wait_until(lambda: announced.look(leader, leader_alive=False).empty, "those who have ended to be reaped")
     assert alive(scene.pids["unannounced"])
 
 

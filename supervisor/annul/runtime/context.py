@@ -70,7 +70,9 @@ class JobContext:
 
 
 class Notifier:
-    """Sends nudges to the daemon: "look at my board". A datagram, as with sd_notify; one may be lost."""
+    """Sends nudges to the daemon: "look at my board". A datagram, as with sd_notify; one that does not fit into the
+    daemon's queue is lost, but then those that are in it make the daemon look at all boards.
+    """
 
     def __init__(self, path: str, name: str) -> None:
         self._path = path
