@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,14 +10,28 @@ from pathlib import Path
 import pytest
 
 from annul_client import Client
-from harness import PREFIX, SESSION, DaemonProcess
+from harness import PREFIX, DaemonProcess
+from leftovers import Leftovers
 
-os.environ.update(SESSION)  # every process that a test starts carries it
+_LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks for leftovers looks last."""
-    items.sort(key=lambda item: "nothing_is_left" in item.name)
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # of pytest-xdist: it shares the tests with other processes
+        config.stash[_LEFTOVERS] = Leftovers()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where the tests have left anything behind."""
+    if _LEFTOVERS not in session.config.stash:
+        return
+    left = session.config.stash[_LEFTOVERS].found()
+    if left:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        assert reporter is not None
+        reporter.write_line(f"LEFT BEHIND by the tests: {', '.join(left)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

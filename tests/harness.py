@@ -20,9 +20,9 @@ from annul_client import Client, Job
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parent.parent / "shared"
-PREFIX = f"annul-t{os.getpid()}-"  # of every directory that this run of the tests makes
-SESSION = {"ANNUL_TEST_SESSION": PREFIX}
-STATE_DIRS: set[Path] = set()  # of every daemon that this run of the tests has made
+# Of every directory that this run of the tests makes; every process that it starts carries it in its environment.
+PREFIX = os.environ.setdefault("ANNUL_TEST_SESSION", f"annul-t{os.getpid()}-")
+NOTES = "ANNUL_TEST_NOTES"  # names the file in which started daemons are noted, for who looks what they have left
 TIMEOUT_S = 30.0  # the one bound on every wait for a condition
 
 
@@ -74,7 +74,6 @@ class DaemonProcess:
         self.options = options
         self.env = env or {}
         self.state_dir = base / "state"
-        STATE_DIRS.add(self.state_dir)
         self.runtime_dir = base / "run"
         self.log = base / "log"
         self.endpoint = f"ipc://{self.runtime_dir}/annul.sock"
@@ -87,6 +86,9 @@ class DaemonProcess:
 
     def try_start(self) -> bool:
         """Whether it got ready, which it says as to systemd, or ended before."""
+        if NOTES in os.environ:
+            with Path(os.environ[NOTES]).open("a") as notes:
+                notes.write(f"{self.state_dir}\n")
         path = self.base / "notify"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log.open("ab") as log:

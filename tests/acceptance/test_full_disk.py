@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from annul_client import Client, RequestRefused, State
-from harness import STATE_DIRS, DaemonProcess, alive, wait_until
+from harness import DaemonProcess, alive, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 SIZE = 24 * 1024 * 1024
@@ -46,7 +46,6 @@ def small(disk: Path, make_daemon: MakeDaemon) -> Iterator[DaemonProcess]:
     daemon = make_daemon("--max-running", "4")
     daemon.state_dir, daemon.runtime_dir = disk / "state", disk / "run"
     daemon.endpoint = f"ipc://{daemon.runtime_dir}/annul.sock"
-    STATE_DIRS.add(daemon.state_dir)
     daemon.start()
     yield daemon
     daemon.stop()

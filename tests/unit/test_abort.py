@@ -58,7 +58,7 @@ def test_a_signal_is_not_made_by_hand() -> None:
 REASONS = [ValueError("x"), Odd(), "text", 0, False, (), None, ValueError, object()]
 
 
-@pytest.mark.parametrize("reason", REASONS, ids=repr)
+@pytest.mark.parametrize("reason", REASONS, ids=lambda one: type(one).__name__)
 def test_the_reason_is_the_very_object_given(reason: object) -> None:
     """Also where it is false, None, or no exception."""
     for signal in (AbortSignal.abort(reason), AbortSignal.abort(reason=reason)):

@@ -1,0 +1,39 @@
+"""What a run of the tests has left behind, in whichever of its processes: nothing, it must be."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from annul.tree import daemons_group, find_cgroup
+from harness import NOTES, PREFIX, TIMEOUT_S, processes_with
+
+_SHM = Path("/dev/shm")
+
+
+class Leftovers:
+    """Begins with the run, looks at its end."""
+
+    def __init__(self) -> None:
+        self._shm = set(_SHM.iterdir())
+        self._notes = Path(tempfile.gettempdir(), f"{PREFIX}notes")
+        os.environ[NOTES] = str(self._notes)
+
+    def found(self) -> list[str]:
+        """Processes, directories, sockets, cgroups and shared memory. Processes get a while to end."""
+        state_dirs = self._notes.read_text().splitlines() if self._notes.exists() else []
+        self._notes.unlink(missing_ok=True)
+        end = time.monotonic() + TIMEOUT_S
+        while (pids := processes_with(PREFIX)) and time.monotonic() < end:
+            time.sleep(0.01)
+        left = [f"process {pid}" for pid in pids]
+        left += map(str, Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+        left += [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if PREFIX in line]
+        left += map(str, set(_SHM.iterdir()) - self._shm)
+        parent = find_cgroup()
+        if parent is not None:
+            groups = {parent / daemons_group(Path(line)) for line in state_dirs}
+            left += [str(group) for group in groups if group.exists()]
+        return left
