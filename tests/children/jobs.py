@@ -160,7 +160,7 @@ def listening(ctx: JobContext, params: Marked) -> None:
         heard.wait(20)
 
 
-@job("escaper", grace_s=2, on_shutdown="cancel")
+@job("escaper", grace_s=0.5, on_shutdown="cancel")
 def escaper(ctx: JobContext, params: Marked) -> None:
     """Leave a grandchild behind: double fork, own session, no environment, nothing that names the job."""
     if os.fork() == 0:
