@@ -1,10 +1,10 @@
-"""Ends a daemon, or the guardian of its jobs, with SIGKILL at the N-th thing it does that outlives it, or that others
-can see.
+"""Ends a daemon, or the guardian of its jobs, with SIGKILL (or stops it) at the N-th thing it does that outlives it, or
+that others can see.
 
 A bench copies this file into a directory of its own, which it puts on the daemon's PYTHONPATH. Each daemon is told its
 name in the environment (`CRASHING`); guardians are all called "guardian", since zygotes get none of that. Counting
-begins when ``at-<name>`` is there; it holds N, 0 for never. Each step is a line in ``steps-<name>``. What is done
-counts twice, before and after.
+begins when ``at-<name>`` is there; it holds the signal's number and N, 0 for never. Each step is a line in
+``steps-<name>``. What is done counts twice, before and after.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Killer:
         self.pid = os.getpid()
         self.kill = os.kill
         self.at: int | None = None
+        self.signum = signal.SIGKILL.value
         self.count = 0
         self.log = -1
 
@@ -35,7 +36,7 @@ class Killer:
             return
         if self.at is None:
             try:
-                self.at = int((HERE / f"at-{self.name}").read_text())
+                self.signum, self.at = map(int, (HERE / f"at-{self.name}").read_text().split())
             except FileNotFoundError:
                 return
             path = HERE / f"steps-{self.name}"
@@ -43,7 +44,7 @@ class Killer:
         self.count += 1
         os.write(self.log, f"{name}\n".encode())
         if self.count == self.at:
-            self.kill(self.pid, signal.SIGKILL)
+            self.kill(self.pid, self.signum)
 
     def wrap(self, owner: Any, *names: str) -> None:
         """Make functions, or a class's methods, things that count."""

@@ -160,6 +160,8 @@ class CrashBench:
                 self._hit_successor(scenario, scene, row, point)
             case "guardian":
                 self._hit_guardian(scenario, scene, row, point)
+            case "late guardian":
+                self._hold_up_guardian(scenario, scene, row, point)
             case "both":
                 self._hit_both(scenario, scene, row, point)
             case "any":
@@ -219,6 +221,20 @@ class CrashBench:
         steps = self._hook / f"steps-{_GUARDIAN}"
         self._note_steps(row, _GUARDIAN, died=steps.exists() and len(steps.read_text().splitlines()) == point)
 
+    def _hold_up_guardian(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """The daemon dies, and the guardian is stopped at a step of ending its jobs until another daemon serves."""
+        assert self._daemon.process is not None
+        _play(scenario.play, scene)
+        guardians = _zygotes(self._daemon.process.pid)
+        self._arm(_GUARDIAN, point, signal.SIGSTOP)
+        self._daemon.kill()
+        row.restarts += 1
+        wait_until(lambda: all(map(_is_held, guardians)), "the guardian to be stopped, or to end")
+        self._note_steps(row, _GUARDIAN, died=False)
+        self._must_start()
+        for pid in filter(_is_zygote, guardians):
+            os.kill(pid, signal.SIGCONT)
+
     def _hit_both(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
         """The daemon dies and its zygotes with it: stopped, they do not even hear of its end."""
         assert self._daemon.process is not None
@@ -265,9 +281,9 @@ class CrashBench:
         _play(mixed, scene)
         timer.join()
 
-    def _arm(self, name: str, point: int) -> None:
+    def _arm(self, name: str, point: int, signum: signal.Signals = signal.SIGKILL) -> None:
         part = self._hook / "at.part"
-        part.write_text(str(point))
+        part.write_text(f"{signum} {point}")
         part.rename(self._hook / f"at-{name}")
 
     def _end_daemon(self, row: Row, name: str = "") -> None:
@@ -577,6 +593,12 @@ def _is_zygote(pid: int) -> bool:
         return alive(pid) and b"annul.runtime.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def _is_held(pid: int) -> bool:
+    """Whether a process is stopped, or is none any more."""
+    one = process(pid)
+    return one is None or not one.alive or one.state == "T"
 
 
 def _zygotes(daemon: int) -> list[int]:

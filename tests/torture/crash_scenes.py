@@ -329,7 +329,10 @@ class Scenario(msgspec.Struct, frozen=True):
 
     play: Callable[[Scene], None]
     options: tuple[str, ...] = ()  # of its daemon
-    victim: str = "daemon"  # "successor": that takes over; "guardian": of jobs whose daemon was killed; "both", at once
+    victim: str = (
+        "daemon"  # "successor": that takes over; "guardian": of jobs whose daemon was killed; "late guardian":
+    )
+    # it is stopped only, and goes on beside the next daemon; "both": daemon and zygotes at once
 
 
 _KEEP = ("--keep-jobs", str(KEPT))
@@ -355,5 +358,6 @@ SCENARIOS: dict[str, Scenario] = {
     "purge": Scenario(_purge),
     "retention": Scenario(_retention, _KEEP),
     "orphaned": Scenario(_orphaned, _ALONE, victim="guardian"),
+    "orphaned-late": Scenario(_orphaned, _ALONE, victim="late guardian"),
     "orphaned-alone": Scenario(_orphaned, _ALONE, victim="both"),
 }
