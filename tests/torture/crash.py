@@ -360,25 +360,28 @@ class CrashBench:
             for job in scene.jobs:
                 self._repeat(line, job)
                 self._look_at_process(line, job)
-            for job in scene.jobs:
-                state = self._wait_for(line, job)
-                for one in alive_of(job.id, self._beats / job.id):
-                    self._object("gone", job.id, f"pid {one.pid} lives ({one.state}) though it is {state}")
+            ended_by_us = [job for job in scene.jobs if job.cancel is None and not job.ends]
+            for job in [one for one in scene.jobs if one not in ended_by_us]:
+                self._wait_for(line, job)
+            for job in ended_by_us:  # the others were waited for: if they were to do anything by themselves, they have
+                self._cancel(line, job)
+                self._wait_for(line, job)
         finally:
             line.close()
 
-    def _wait_for(self, line: Line, job: Told) -> str:
+    def _wait_for(self, line: Line, job: Told) -> None:
         try:
             reply = line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
         except NotFound:
             if not job.purge:
                 self._object("lost", job.id, "it is not there")
-            return "purged"
+            return
         if not reply.done:
             self._object("lost", job.id, f"it is {reply.job.state}")
             line.ask(wire.Cancel(id=job.id, grace_s=0))
             line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
-        return str(reply.job.state)
+        for one in alive_of(job.id, self._beats / job.id):
+            self._object("gone", job.id, f"pid {one.pid} lives ({one.state}) though it is {reply.job.state}")
 
     def _judge(self, jobs: list[Told]) -> None:
         self._users |= {job.submit.user for job in jobs}
@@ -392,8 +395,8 @@ class CrashBench:
         self.report.jobs += len(jobs)
 
     def _repeat(self, line: Line, job: Told) -> None:
-        """Submit again, in the same words: it must be there, or be made now. Cancel again only what was not answered,
-        and what nobody else ends. What may be purged already would be another job.
+        """Submit again, in the same words: it must be there, or be made now. Cancel again only what was not answered.
+        What may be purged already would be another job.
         """
         if job.purge and job.id:
             return
@@ -405,9 +408,12 @@ class CrashBench:
             other = line.ask(msgspec.structs.replace(job.submit, rid=secrets.token_hex(8)))
             if other.created or other.job.id != job.id:
                 self._object("submitted", job.id, f"its key made another job, {other.job.id}")
-        if (job.cancel is not None and not job.outcome) or (job.cancel is None and not job.ends):
-            job.cancel = wire.Cancel(id=job.id, by="bench", reason="again", grace_s=GRACE_S)
-            job.outcome = str(line.ask(job.cancel).outcome)
+        if job.cancel is not None and not job.outcome:
+            self._cancel(line, job)
+
+    def _cancel(self, line: Line, job: Told) -> None:
+        job.cancel = wire.Cancel(id=job.id, by="bench", reason="again", grace_s=GRACE_S)
+        job.outcome = str(line.ask(job.cancel).outcome)
 
     def _look_at_process(self, line: Line, job: Told) -> None:
         """An attempt that goes on under another daemon does so in the same process."""
