@@ -11,8 +11,8 @@ from torture.crash import RANDOM, RECOVERY, CrashBench
 
 RESTARTS = {"session": 16, "cgroup": 14}
 SCENARIOS = {
-    "session": ["submit", "complete", "cancel-stubborn", "purge", "take-over"],
-    "cgroup": ["cancel-grandchild", RECOVERY, RANDOM, "retry", "orphaned-late"],
+    "session": ["submit", "complete", "cancel-stubborn", "purge", "hand-over"],
+    "cgroup": ["cancel-grandchild", RECOVERY, RANDOM, "retry", "take-over"],
 }
 
 

@@ -34,7 +34,7 @@ from torture.crash_kinds import OUTPUT, RESULT, RUNS
 from torture.crash_scenes import GRACE_S, KEPT, SCENARIOS, Died, Line, Scenario, Scene, Told, mixed
 from torture.judge import Violation, life
 from torture.shapes import BEAT
-from torture.witness import SeenEvent, alive_of, beating, marked, process, whole_log
+from torture.witness import SeenEvent, Survivor, alive_of, beating, marked, process, whole_log
 
 __all__ = ["RANDOM", "RECOVERY", "SCENARIOS", "CrashBench", "CrashReport", "Row"]
 
@@ -217,7 +217,7 @@ class CrashBench:
         self._arm(_GUARDIAN, point)
         self._daemon.kill()
         row.restarts += 1
-        self._leave_alone(scene, come_back=point % 2 == 1)
+        self._leave_alone(scene, guarded=not point, come_back=point % 2 == 1)
         steps = self._hook / f"steps-{_GUARDIAN}"
         self._note_steps(row, _GUARDIAN, died=steps.exists() and len(steps.read_text().splitlines()) == point)
 
@@ -245,22 +245,22 @@ class CrashBench:
                 os.kill(pid, signum)
             self._daemon.kill()
         row.restarts += 1
-        self._leave_alone(scene, come_back=point % 2 == 1)
+        self._leave_alone(scene, guarded=False, come_back=point % 2 == 1)
 
-    def _leave_alone(self, scene: Scene, *, come_back: bool) -> None:
-        """For some time, or until no job's own process lives."""
+    def _leave_alone(self, scene: Scene, *, guarded: bool, come_back: bool) -> None:
+        """For some time, or until no process of any job lives. What a job leaves that vanishes is the guardian's or,
+        where that has died too, nobody's until a daemon comes.
+        """
         if come_back:
             self._now += ", a daemon comes back"
-            time.sleep(self._random.uniform(0, _RANDOM_S))
+            time.sleep(self._random.uniform(0, 2 * _RANDOM_S))
             return
+        jobs = [job for job in scene.jobs if guarded or job.submit.params["does"] != "vanish"]
         try:
-            wait_until(lambda: not any(map(self._leader, scene.jobs)), "jobs to end", _SETTLE_S)
+            wait_until(lambda: not any(map(self._alive, jobs)), "jobs to end", _SETTLE_S)
         except AssertionError:
-            for job in scene.jobs:
-                if self._leader(job):
-                    self._object(
-                        "alone", job.id, f"it lives on without anybody: {alive_of(job.id, self._beats / job.id)}"
-                    )
+            for job in filter(self._alive, jobs):
+                self._object("alone", job.id, f"it lives on without anybody: {self._alive(job)}")
 
     def _hit_from_outside(self, scene: Scene, victim: str) -> None:
         assert self._daemon.process is not None
@@ -380,7 +380,7 @@ class CrashBench:
             self._object("lost", job.id, f"it is {reply.job.state}")
             line.ask(wire.Cancel(id=job.id, grace_s=0))
             line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
-        for one in alive_of(job.id, self._beats / job.id):
+        for one in self._alive(job):
             self._object("gone", job.id, f"pid {one.pid} lives ({one.state}) though it is {reply.job.state}")
 
     def _judge(self, jobs: list[Told]) -> None:
@@ -430,10 +430,8 @@ class CrashBench:
         path = self._beats / job.id / RUNS
         return path.read_text().splitlines() if job.id and path.exists() else []
 
-    def _leader(self, job: Told) -> bool:
-        """Whether a process of an attempt itself lives."""
-        leaders = [(process(int(run.split()[1])), int(run.split()[2])) for run in self._runs(job)]
-        return any(one is not None and one.alive and one.start_time == start for one, start in leaders)
+    def _alive(self, job: Told) -> list[Survivor]:
+        return alive_of(job.id, self._beats / job.id)
 
     def _look_at_log(self, jobs: list[Told]) -> None:
         """It goes on without a gap, holds all that was told, and each job's events are a life."""

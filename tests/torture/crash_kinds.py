@@ -79,6 +79,7 @@ def crash(ctx: JobContext, params: Crash) -> str:
         case "flaky" if number <= RETRIES:
             raise JobError(AGAIN, "it fails until the last time", retryable=True)
         case "vanish":
+            time.sleep(params.seconds)
             os._exit(3)
         case "wait" | "stubborn":
             time.sleep(FOREVER_S)

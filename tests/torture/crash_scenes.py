@@ -306,7 +306,7 @@ def _under_way(scene: Scene) -> None:
 
 
 def _orphaned(scene: Scene) -> None:
-    """They end by themselves, if late, or have to be ended; one by a cancel, and one is tried again."""
+    """They end by themselves, soon or late, or have to be ended; one by a cancel, and one is tried again."""
     jobs = [
         scene.submit("finish", "completed", "failed", type_="crash-hasty", codes=ORPHANED, seconds=2.0, shape="child"),
         scene.submit(
@@ -317,6 +317,8 @@ def _orphaned(scene: Scene) -> None:
             shape="double-fork",
         ),
         scene.submit("finish", "completed", type_="crash-retry", runs=RETRIES + 1, seconds=0.6, shape="setsid"),
+        scene.submit("finish", "completed", type_="crash-hasty", seconds=0.2, shape="setsid"),
+        scene.submit("vanish", "failed", type_="crash-hasty", shape="double-fork", seconds=0.2),
         scene.submit("stubborn", type_="crash-hasty", shape="double-fork"),
     ]
     for job in jobs:
@@ -336,7 +338,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 _KEEP = ("--keep-jobs", str(KEPT))
-_ALONE = ("--orphan-grace", "0")
+_ALONE = ("--orphan-grace", "0.2")
 
 SCENARIOS: dict[str, Scenario] = {
     "submit": Scenario(_submit),
