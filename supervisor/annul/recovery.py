@@ -164,6 +164,7 @@ def _sweep(daemon: Daemon) -> None:
         if path.name not in live:
             _finish_discarding(daemon, path)
     if daemon.cgroup is not None:
+        tree.remove_old_probes(daemon.cgroup.parent)
         for path in daemon.cgroup.iterdir():
             if path.is_dir() and path.name not in live:
                 stale = tree.CgroupTree(path)
