@@ -404,7 +404,7 @@ class Daemon:
         if self.cgroup is not None and not self._leaving:
             tree.CgroupTree(self.cgroup).remove()
         self.store.close()
-        for fd in self._locks:
+        for fd in reversed(self._locks):  # a takeover waits for as long as the state's is held
             os.close(fd)
 
 

@@ -54,6 +54,8 @@ def exited(sup: Supervision, pid: int, status: int) -> None:
 
 def look(sup: Supervision, active: Active) -> None:
     """The leader has ended: is anything left? If not, conclude; if so, see that it ends."""
+    if active.adopted and active.ladder is None:
+        stopping.take_up(sup, active)  # Race: a guardian may have begun as this daemon came, and told the board since
     found = active.tree.look(active.pid, leader_alive=False)
     if found.empty:
         _conclude_soon(sup, active)

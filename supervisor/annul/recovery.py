@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from annul import cancel, ending, lifecycle, proc, starting, stopping, tree
+from annul import ending, lifecycle, proc, starting, stopping, tree
 from annul.board import BOARD, GIVEN_UP, Board
 from annul.catalog import stand_in
 from annul.lifecycle import Event, StopKind, TakeUp
@@ -102,21 +102,8 @@ def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
 
 def _restore_ladder(daemon: Daemon, active: Active) -> None:
     """A cancel that was under way goes on with what is left of its grace."""
-    found = active.board.cancel()
     record = active.record
-    told = None
-    if found is not None and found[0].kind != GIVEN_UP:
-        notice, deadline_ns = found
-        told = StopKind(notice.kind)
-        active.ladder = cancel.restored(
-            kind=told,
-            reason=notice.reason,
-            by=notice.by,
-            grace_s=notice.grace_s,
-            asked_at=notice.asked_at,
-            deadline=deadline_ns / 1e9,
-            now=daemon.clock.monotonic(),
-        )
+    told = stopping.take_up(daemon.supervision, active)
     if told is StopKind.CANCEL and record.state is not State.CANCELLING:
         # The board is the durable record of an intent that the store refused (C1).
         state, _ = lifecycle.step(record.state, Event.CANCEL)
@@ -171,6 +158,7 @@ def _sweep(daemon: Daemon) -> None:
         if path.name not in live:
             _finish_discarding(daemon, path)
     if daemon.cgroup is not None:
+        tree.remove_old_probes(daemon.cgroup.parent)
         for path in daemon.cgroup.iterdir():
             if path.is_dir() and path.name not in live:
                 stale = tree.CgroupTree(path)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ import msgspec
 from annul import proc
 from annul.errors import StartError
 
+_PROBE = "annul-probe-"
+_PROBE_S = 5.0  # and older: nobody looks at it any more
 _ZOMBIES = 50  # in one look at the most
 _LEADER_KILLS = 6  # rounds after which a leader is killed though others are left below it
 
@@ -415,7 +418,7 @@ def usable_cgroup() -> Path:
             continue
         root, mount = before.split()[3:5]  # what of the hierarchy is mounted (a container may see a part), and where
         path = Path(mount, os.path.relpath(own, root))
-        probe = path / f"annul-probe-{os.getpid()}"
+        probe = path / f"{_PROBE}{os.getpid()}"
         try:
             probe.mkdir()
             can_kill = (probe / "cgroup.kill").exists()
@@ -430,6 +433,16 @@ def usable_cgroup() -> Path:
         else:
             return path
     raise StartError(why)
+
+
+def remove_old_probes(parent: Path) -> None:
+    """Remove what processes have left that were killed in the middle of `usable_cgroup`."""
+    for probe in parent.glob(f"{_PROBE}*"):
+        try:
+            if time.time() - probe.stat().st_mtime > _PROBE_S:
+                probe.rmdir()
+        except OSError:
+            pass  # somebody else has been faster
 
 
 def daemons_group(state_dir: Path) -> str:

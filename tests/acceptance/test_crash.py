@@ -9,10 +9,10 @@ import pytest
 from annul.tree import find_cgroup
 from torture.crash import RANDOM, RECOVERY, CrashBench
 
-RESTARTS = {"session": 12, "cgroup": 10}
+RESTARTS = {"session": 16, "cgroup": 14}
 SCENARIOS = {
-    "session": ["submit", "complete", "cancel-stubborn"],
-    "cgroup": ["cancel-grandchild", RECOVERY, RANDOM],
+    "session": ["submit", "complete", "cancel-stubborn", "purge", "hand-over"],
+    "cgroup": ["cancel-grandchild", RECOVERY, RANDOM, "retry", "take-over"],
 }
 
 

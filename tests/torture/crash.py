@@ -2,8 +2,9 @@
 the jobs.
 
 A scenario is what clients do to some jobs. Run dry, it tells how many steps the daemon takes in it (`crashing` counts
-them); then it is run again, once for each step, and the daemon dies there. Nobody repeats a cancel that was answered; a
-submit is repeated always, and must find its job. One store, one event log and one subscriber serve the whole bench.
+them); then it is run again, once for each step, and the daemon dies there: or the one that takes over from it, or the
+guardian of its jobs. Nobody repeats a cancel that was answered; a submit is repeated always, and must find its job. One
+store, one event log and one subscriber serve the whole bench.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import random
 import secrets
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,232 +28,24 @@ import zmq
 
 from annul.tree import daemons_group, find_cgroup
 from annul_client import wire
-from annul_client.core import Call
+from annul_client.errors import NotFound
 from harness import TESTS, TIMEOUT_S, DaemonProcess, alive, wait_until
-from torture.crash_kinds import OUTPUT, RUNS
+from torture.crash_kinds import OUTPUT, RESULT, RUNS
+from torture.crash_scenes import GRACE_S, KEPT, SCENARIOS, Died, Line, Scenario, Scene, Told, mixed
 from torture.judge import Violation, life
-from torture.shapes import BEAT, READY
-from torture.witness import SeenEvent, alive_of, beating, marked, whole_log
+from torture.shapes import BEAT
+from torture.witness import SeenEvent, Survivor, alive_of, beating, marked, process, whole_log
 
-_GRACE_S = 0.05  # of those that have to be killed
-_LATER = timedelta(days=1)
-_RANDOM_S = 0.6  # within which the mixed load is hit
-_RANDOM_POINTS = 30  # moments at which it is
-_SETTLE_S = 20.0
+__all__ = ["RANDOM", "RECOVERY", "SCENARIOS", "CrashBench", "CrashReport", "Row"]
 
-
-class Died(Exception):
-    """The daemon is gone."""
-
-
-class Told(msgspec.Struct, kw_only=True):
-    """One job, and what its client was told of it."""
-
-    submit: wire.Submit  # with a request id of its own
-    ends: frozenset[str]  # how it may end where nobody cancels it
-    runs: int = 1  # how many attempts may reach its first line
-    id: str = ""  # once a submit was answered
-    cancel: wire.Cancel | None = None  # once it was sent
-    outcome: str = ""  # of the cancel, once it was answered
-    final: SeenEvent | None = None
-
-
-class Line:
-    """A connection that knows when the daemon has died."""
-
-    def __init__(self, context: zmq.Context[Any], daemon: DaemonProcess) -> None:
-        self._daemon = daemon
-        self._socket = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(daemon.endpoint)
-
-    def ask(self, request: wire.Request) -> Any:
-        """Raises Died where no answer came and none will, and what `Call.answer` raises."""
-        call = Call(request, wire.REPLY_OF[type(request)])
-        self._socket.send(call.frame)
-        end = time.monotonic() + 2 * TIMEOUT_S
-        while time.monotonic() < end:
-            assert self._daemon.process is not None
-            gone = self._daemon.process.poll() is not None
-            while self._socket.poll(0 if gone else 10):
-                answer = call.answer(self._socket.recv())
-                if answer is not None:
-                    return answer
-            if gone:
-                raise Died
-        raise TimeoutError(f"{call.verb}: no answer")
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class Scene:
-    """What the clients of one scenario do, for as long as the daemon lives."""
-
-    def __init__(self, daemon: DaemonProcess, line: Line, beats: Path) -> None:
-        self.daemon = daemon
-        self.line = line
-        self.jobs: list[Told] = []
-        self._beats = beats
-
-    def submit(self, does: str, *ends: str, type_: str = "crash", runs: int = 1, **terms: Any) -> Told:
-        """`terms`: of the job (`shape`, `seconds`), and of the submit."""
-        params = {"beats": str(self._beats), "does": does}
-        params |= {name: terms.pop(name) for name in ("shape", "seconds") if name in terms}
-        request = wire.Submit(type=type_, params=params, rid=secrets.token_hex(8), **terms)
-        job = Told(submit=request, ends=frozenset(ends), runs=runs)
-        self.jobs.append(job)
-        job.id = self.line.ask(request).job.id
-        return job
-
-    def ready(self, job: Told) -> None:
-        """Wait until a job is where it wants to be."""
-        self._until((self._beats / job.id / READY).exists)
-
-    def cancel(self, job: Told, grace_s: float | None = None) -> None:
-        job.cancel = wire.Cancel(id=job.id, by="bench", reason="a crash", grace_s=grace_s)
-        job.outcome = str(self.line.ask(job.cancel).outcome)
-
-    def final(self, job: Told) -> None:
-        self.line.ask(wire.Wait(id=job.id, timeout_s=TIMEOUT_S))
-
-    def stop(self) -> None:
-        assert self.daemon.process is not None
-        self.daemon.process.send_signal(signal.SIGTERM)
-        self.daemon.process.wait(TIMEOUT_S)
-        raise Died
-
-    def _until(self, condition: Callable[[], object]) -> None:
-        def over() -> object:
-            assert self.daemon.process is not None
-            return condition() or self.daemon.process.poll() is not None
-
-        wait_until(over, "a job to get ready")
-        if not condition():
-            raise Died
-
-
-# --- scenarios --------------------------------------------------------------------------------------------------
-
-
-def _submit(scene: Scene) -> None:
-    """With an input file and a key, twice."""
-    data = {"file": OUTPUT}
-    job = scene.submit("finish", "completed", inputs=data, user="u", key=secrets.token_hex(4))
-    scene.submit("finish", "completed", seconds=0.0, labels={"a": "b"})
-    scene.final(job)
-
-
-def _progress(scene: Scene) -> None:
-    scene.final(scene.submit("finish", "completed", seconds=0.6))
-
-
-def _complete(scene: Scene) -> None:
-    """Two that publish, one of them leaving a process behind."""
-    jobs = [scene.submit("finish", "completed", shape=shape) for shape in ("none", "double-fork")]
-    for job in jobs:
-        scene.final(job)
-
-
-def _fail(scene: Scene) -> None:
-    """In its own words, and without a word."""
-    for job in [scene.submit(does, "failed") for does in ("fail", "vanish")]:
-        scene.final(job)
-
-
-def _cancel(scene: Scene) -> None:
-    job = scene.submit("wait")
-    scene.ready(job)
-    scene.cancel(job)
-    scene.final(job)
-
-
-def _cancel_stubborn(scene: Scene) -> None:
-    job = scene.submit("stubborn", shape="child")
-    scene.ready(job)
-    scene.cancel(job, _GRACE_S)
-    scene.final(job)
-
-
-def _cancel_queued(scene: Scene) -> None:
-    job = scene.submit("wait", not_before=datetime.now(UTC) + _LATER)
-    scene.cancel(job)
-    scene.final(job)
-
-
-def _cancel_starting(scene: Scene) -> None:
-    job = scene.submit("wait")
-    scene.cancel(job)
-    scene.final(job)
-
-
-def _cancel_grandchild(scene: Scene) -> None:
-    """What it leaves has double-forked, has a session of its own, no environment, and ignores SIGTERM."""
-    jobs = [scene.submit("wait", shape=shape) for shape in ("double-fork", "setsid")]
-    for job in jobs:
-        scene.ready(job)
-        scene.cancel(job, _GRACE_S)
-    for job in jobs:
-        scene.final(job)
-
-
-def _cancel_racing(scene: Scene) -> None:
-    """It ends by itself at about the same time."""
-    job = scene.submit("finish", "completed", seconds=0.02)
-    scene.ready(job)
-    time.sleep(0.02)
-    scene.cancel(job)
-    scene.final(job)
-
-
-def _timeout(scene: Scene) -> None:
-    job = scene.submit("wait", "failed", timeout_s=0.2)
-    scene.final(job)
-
-
-def _shutdown(scene: Scene) -> None:
-    """One is queued again and runs twice, the other is cancelled; where the crash came first, they just go on."""
-    jobs = [
-        scene.submit("finish", "completed", type_="crash-again", runs=2, seconds=0.6),
-        scene.submit("finish", "completed", "cancelled", seconds=0.6),
-    ]
-    for job in jobs:
-        scene.ready(job)
-    scene.stop()
-
-
-def _mixed(scene: Scene) -> None:
-    """Some of everything at once."""
-    ended = [scene.submit("finish", "completed", user=f"u{number}") for number in range(3)]
-    ended.append(scene.submit("fail", "failed"))
-    waiting = [scene.submit("wait", shape=shape) for shape in ("none", "double-fork")]
-    waiting.append(scene.submit("stubborn"))
-    scene.cancel(scene.submit("wait", not_before=datetime.now(UTC) + _LATER))
-    for job in waiting:
-        scene.ready(job)
-        scene.cancel(job, _GRACE_S)
-    for job in [*ended, *waiting]:
-        scene.final(job)
-
-
-SCENARIOS: dict[str, Callable[[Scene], None]] = {
-    "submit": _submit,
-    "progress": _progress,
-    "complete": _complete,
-    "fail": _fail,
-    "cancel": _cancel,
-    "cancel-stubborn": _cancel_stubborn,
-    "cancel-queued": _cancel_queued,
-    "cancel-starting": _cancel_starting,
-    "cancel-grandchild": _cancel_grandchild,
-    "cancel-racing": _cancel_racing,
-    "timeout": _timeout,
-    "shutdown": _shutdown,
-    "mixed": _mixed,
-}
 RECOVERY = "recovery"  # the mixed load is hit at random, and the next daemon at a step of its start
 RANDOM = "random"  # the mixed load is hit from outside: the daemon, its zygotes, or both
 VICTIMS = ("daemon", "zygotes", "both")
+_RANDOM_S = 0.6  # within which the mixed load is hit
+_RANDOM_POINTS = 30  # moments at which it is
+_SETTLE_S = 20.0
+_GUARDIAN = "guardian"
+_OUTPUTS = {"first", "second"}
 
 
 def _play(scenario: Callable[[Scene], None], scene: Scene) -> None:
@@ -260,9 +53,6 @@ def _play(scenario: Callable[[Scene], None], scene: Scene) -> None:
         scenario(scene)
     except Died:
         pass  # which was to be expected
-
-
-# --- the bench --------------------------------------------------------------------------------------------------
 
 
 class Row(msgspec.Struct):
@@ -288,6 +78,9 @@ class CrashReport(msgspec.Struct, kw_only=True):
         return sum(row.restarts for row in self.rows.values())
 
 
+_OTHERS = {RECOVERY: Scenario(mixed, victim="next"), RANDOM: Scenario(mixed, victim="any")}
+
+
 class CrashBench:
     """One store, one daemon after another."""
 
@@ -298,17 +91,20 @@ class CrashBench:
         self._hook = base / "hook"
         self._hook.mkdir()
         shutil.copy(TESTS / "crashing" / "sitecustomize.py", self._hook)
-        self._daemon = DaemonProcess(
-            base,
+        self._common = (
             *("--jobs", "torture.crash_kinds", "--no-warm", "--log-level", "WARNING"),
             *("--tree", tree, "--max-running", "6"),
-            env={"PYTHONPATH": f"{self._hook}:{DaemonProcess._path()}"},
         )
+        self._options: tuple[str, ...] = ()  # of the scenario
+        self._daemon = DaemonProcess(base, env={"PYTHONPATH": f"{self._hook}:{DaemonProcess._path()}"})
+        self._started = 0  # daemons
+        self._older: list[subprocess.Popen[bytes]] = []  # that were to be taken over from
         self._context: zmq.Context[Any] = zmq.Context()
         self._news = self._context.socket(zmq.SUB)
         self._random = random.Random(seed)
         self._log: dict[int, SeenEvent] = {}  # as far as it was judged
         self._left: set[str] = set()  # what was objected to already
+        self._users: set[str | None] = set()
         self._counted = 0  # steps of the last scenario
         self._now = ""  # scenario and step, for the report
         self.report = CrashReport(tree=tree, rows={}, steps=Counter(), jobs=0, violations=[])
@@ -320,13 +116,13 @@ class CrashBench:
         self._news.set_hwm(0)
         self._news.subscribe(b"")
         try:
-            assert self._daemon.try_start(), self._daemon.said()
+            self._must_start()
             self._news.connect(self._daemon.endpoint.replace("annul.sock", "events.sock"))
             plan = []
             for name in scenarios:
                 row = self.report.rows[name] = Row()
                 self._crash(name, 0)
-                row.points = _RANDOM_POINTS if name == RANDOM else self._counted
+                row.points = self._counted or _RANDOM_POINTS
                 plan.append([(name, point) for point in self._random.sample(range(1, row.points + 1), row.points)])
             for name, point in _in_turns(plan):
                 if restarts and self.report.restarts >= restarts:
@@ -337,43 +133,134 @@ class CrashBench:
             for left in marked(self._base, but={os.getpid()}):
                 self._object("left", "", left)
         finally:
+            for process in self._older:
+                process.kill()
+                process.wait()
             if self._daemon.process is not None:
                 self._daemon.stop()
             self._context.destroy(linger=0)
         return self.report
 
     def _crash(self, name: str, point: int) -> None:
-        """One scenario, one death, one restart. Point 0: where it ends."""
+        """One scenario, one death or two, and a daemon after that. Point 0: where it ends."""
         started = time.monotonic()
         row = self.report.rows[name]
+        scenario = SCENARIOS.get(name) or _OTHERS[name]
         self._now = f"{name} at step {point}"
+        self._counted = 0
+        self._serve_with(scenario.options)
         line = Line(self._context, self._daemon)
-        scene = Scene(self._daemon, line, self._beats)
-        if name == RANDOM:
-            self._hit_from_outside(scene, VICTIMS[point % len(VICTIMS)])
-        elif name == RECOVERY:
-            self._hit_from_outside(scene, "daemon")
-        else:
-            self._arm(point)
-            _play(SCENARIOS[name], scene)
+        scene = Scene(self._daemon, line, self._beats, self._hand_over)
+        match scenario.victim:
+            case "daemon":
+                self._hit_daemon(scenario, scene, row, point)
+            case "next":
+                self._hit_next(scene, row, point)
+            case "successor":
+                self._hit_successor(scenario, scene, row, point)
+            case "guardian":
+                self._hit_guardian(scenario, scene, row, point)
+            case "late guardian":
+                self._hold_up_guardian(scenario, scene, row, point)
+            case "both":
+                self._hit_both(scenario, scene, row, point)
+            case "any":
+                self._hit_from_outside(scene, VICTIMS[point % len(VICTIMS)])
+                self._end_daemon(row)
         line.close()
-        self._end_daemon(row)
         self._look_at_outputs(scene.jobs, over=False)
-        if name == RECOVERY:
-            self._arm(point)
-            if self._daemon.try_start():
-                _play(self._wait_for_all, scene)
-            self._end_daemon(row)
-            self._look_at_outputs(scene.jobs, over=False)
-        assert self._daemon.try_start(), self._daemon.said()
+        self._settle()
         self._wait_for_all(scene)
         self._judge(scene.jobs)
         row.seconds += time.monotonic() - started
 
-    def _arm(self, point: int) -> None:
-        part = self._hook / "at.part"
-        part.write_text(str(point))
-        part.rename(self._hook / "at")
+    # --- who dies -----------------------------------------------------------------------------------------------
+
+    def _hit_daemon(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """It dies at a step of what the clients ask it for."""
+        daemon, name = self._daemon.process, str(self._started)
+        self._arm(name, point)
+        _play(scenario.play, scene)
+        if self._daemon.process is daemon:
+            self._end_daemon(row, name)
+        else:  # another has taken over, and stays
+            assert daemon is not None
+            row.restarts += 1
+            self._note_steps(row, name, died=daemon.returncode == -signal.SIGKILL)
+
+    def _hit_next(self, scene: Scene, row: Row, point: int) -> None:
+        """It dies at some moment, and the next one at a step of its start."""
+        self._hit_from_outside(scene, "daemon")
+        self._end_daemon(row)
+        self._look_at_outputs(scene.jobs, over=False)
+        self._start_and_hit(scene, row, point)
+
+    def _hit_successor(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """The one that takes over dies at a step of that; the one before has ended, or goes on."""
+        _play(scenario.play, scene)
+        assert self._daemon.process is not None
+        self._older.append(self._daemon.process)
+        self._start_and_hit(scene, row, point, "--takeover")
+
+    def _start_and_hit(self, scene: Scene, row: Row, point: int, *options: str) -> None:
+        name = str(self._started + 1)
+        self._arm(name, point)
+        if self._start(*options):
+            _play(self._wait_for_all, scene)
+        self._end_daemon(row, name)
+
+    def _hit_guardian(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """The daemon dies, and the guardian at a step of ending its jobs. Then either all has to end by itself, or a
+        daemon comes back meanwhile.
+        """
+        _play(scenario.play, scene)
+        self._arm(_GUARDIAN, point)
+        self._daemon.kill()
+        row.restarts += 1
+        self._leave_alone(scene, guarded=not point, come_back=point % 2 == 1)
+        steps = self._hook / f"steps-{_GUARDIAN}"
+        self._note_steps(row, _GUARDIAN, died=steps.exists() and len(steps.read_text().splitlines()) == point)
+
+    def _hold_up_guardian(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """The daemon dies, and the guardian is stopped at a step of ending its jobs until another daemon serves."""
+        assert self._daemon.process is not None
+        _play(scenario.play, scene)
+        guardians = _zygotes(self._daemon.process.pid)
+        self._arm(_GUARDIAN, point, signal.SIGSTOP)
+        self._daemon.kill()
+        row.restarts += 1
+        wait_until(lambda: all(map(_is_held, guardians)), "the guardian to be stopped, or to end")
+        self._note_steps(row, _GUARDIAN, died=False)
+        self._must_start()
+        for pid in filter(_is_zygote, guardians):
+            os.kill(pid, signal.SIGCONT)
+
+    def _hit_both(self, scenario: Scenario, scene: Scene, row: Row, point: int) -> None:
+        """The daemon dies and its zygotes with it: stopped, they do not even hear of its end."""
+        assert self._daemon.process is not None
+        _play(scenario.play, scene)
+        zygotes = _zygotes(self._daemon.process.pid)
+        for signum in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in zygotes:
+                os.kill(pid, signum)
+            self._daemon.kill()
+        row.restarts += 1
+        self._leave_alone(scene, guarded=False, come_back=point % 2 == 1)
+
+    def _leave_alone(self, scene: Scene, *, guarded: bool, come_back: bool) -> None:
+        """For some time, or until no process of any job lives. What a job leaves that vanishes is the guardian's or,
+        where that has died too, nobody's until a daemon comes.
+        """
+        if come_back:
+            self._now += ", a daemon comes back"
+            time.sleep(self._random.uniform(0, 2 * _RANDOM_S))
+            return
+        jobs = [job for job in scene.jobs if guarded or job.submit.params["does"] != "vanish"]
+        try:
+            wait_until(lambda: not any(map(self._alive, jobs)), "jobs to end", _SETTLE_S)
+        except AssertionError:
+            for job in filter(self._alive, jobs):
+                self._object("alone", job.id, f"it lives on without anybody: {self._alive(job)}")
 
     def _hit_from_outside(self, scene: Scene, victim: str) -> None:
         assert self._daemon.process is not None
@@ -391,28 +278,78 @@ class CrashBench:
         self._now += f", {victim} killed"
         timer = threading.Timer(self._random.uniform(0, _RANDOM_S), hit)
         timer.start()
-        _play(_mixed, scene)
+        _play(mixed, scene)
         timer.join()
 
-    def _end_daemon(self, row: Row) -> None:
-        """See that it is dead, and note where it was. The next one counts no steps."""
+    def _arm(self, name: str, point: int, signum: signal.Signals = signal.SIGKILL) -> None:
+        part = self._hook / "at.part"
+        part.write_text(f"{signum} {point}")
+        part.rename(self._hook / f"at-{name}")
+
+    def _end_daemon(self, row: Row, name: str = "") -> None:
+        """See that it is dead, and note where it was."""
         assert self._daemon.process is not None
         if self._daemon.process.poll() is None:
             self._daemon.kill()
-            by_itself = False
+            died = False
         else:
-            by_itself = self._daemon.process.returncode == -signal.SIGKILL
+            died = self._daemon.process.returncode == -signal.SIGKILL
         row.restarts += 1
-        (self._hook / "at").unlink(missing_ok=True)
-        path = self._hook / "steps"
+        self._note_steps(row, name, died=died)
+
+    def _note_steps(self, row: Row, name: str, *, died: bool) -> None:
+        """`died`: at the last one."""
+        (self._hook / f"at-{name}").unlink(missing_ok=True)
+        path = self._hook / f"steps-{name}"
         if path.exists():
             steps = path.read_text().splitlines()
             path.unlink()
             self._counted = len(steps)
-            if by_itself:
+            if died:
                 row.died += 1
                 self.report.steps[steps[-1]] += 1
                 self._now += f" ({steps[-1]})"
+
+    # --- who serves ---------------------------------------------------------------------------------------------
+
+    def _start(self, *more: str) -> bool:
+        self._started += 1
+        self._daemon.env["CRASHING"] = str(self._started)
+        self._daemon.options = (*self._common, *self._options, *more)
+        return self._daemon.try_start()
+
+    def _must_start(self, *more: str) -> None:
+        assert self._start(*more), self._daemon.said()
+
+    def _serve_with(self, options: tuple[str, ...]) -> None:
+        """Have a daemon with these options, that has done what it does about jobs of before."""
+        if options == self._options:
+            return
+        assert self._daemon.stop() == 0, self._daemon.said()
+        self._options = options
+        self._must_start()
+        if "--keep-jobs" in options:
+            jobs = self._daemon.state_dir / "jobs"
+            wait_until(lambda: len(os.listdir(jobs)) <= KEPT * len(self._users), "jobs of before to be purged")
+
+    def _hand_over(self) -> None:
+        """Start another daemon beside the one that serves, and wait until it does."""
+        old = self._daemon.process
+        assert old is not None
+        self._must_start("--takeover")
+        old.wait(TIMEOUT_S)
+
+    def _settle(self) -> None:
+        """Have one daemon, and see that it is the only one."""
+        assert self._daemon.process is not None
+        if self._daemon.process.poll() is not None:
+            self._must_start(*(["--takeover"] if self._older else []))
+        for old in self._older:
+            old.wait(TIMEOUT_S)
+        self._older.clear()
+        serving = _daemons(self._daemon.state_dir)
+        if serving != [self._daemon.process.pid]:
+            self._object("one", "", f"the daemons {serving} serve, {self._daemon.process.pid} should")
 
     # --- what came of it ----------------------------------------------------------------------------------------
 
@@ -422,30 +359,47 @@ class CrashBench:
         try:
             for job in scene.jobs:
                 self._repeat(line, job)
-            for job in scene.jobs:
-                reply = line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
-                if not reply.done:
-                    self._object("lost", job.id, f"it is {reply.job.state}")
-                    line.ask(wire.Cancel(id=job.id, grace_s=0))
-                    line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
-                for one in alive_of(job.id, self._beats / job.id):
-                    self._object("gone", job.id, f"pid {one.pid} lives ({one.state}) though it is {reply.job.state}")
+                self._look_at_process(line, job)
+            ended_by_us = [job for job in scene.jobs if job.cancel is None and not job.ends]
+            for job in [one for one in scene.jobs if one not in ended_by_us]:
+                self._wait_for(line, job)
+            for job in ended_by_us:  # the others were waited for: if they were to do anything by themselves, they have
+                self._cancel(line, job)
+                self._wait_for(line, job)
         finally:
             line.close()
 
+    def _wait_for(self, line: Line, job: Told) -> None:
+        try:
+            reply = line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
+        except NotFound:
+            if not job.purge:
+                self._object("lost", job.id, "it is not there")
+            return
+        if not reply.done:
+            self._object("lost", job.id, f"it is {reply.job.state}")
+            line.ask(wire.Cancel(id=job.id, grace_s=0))
+            line.ask(wire.Wait(id=job.id, timeout_s=_SETTLE_S))
+        for one in self._alive(job):
+            self._object("gone", job.id, f"pid {one.pid} lives ({one.state}) though it is {reply.job.state}")
+
     def _judge(self, jobs: list[Told]) -> None:
+        self._users |= {job.submit.user for job in jobs}
         self._look_at_log(jobs)
         self._look_at_slots()
         self._look_at_outputs(jobs, over=True)
+        gone = self._look_at_purges(jobs)
         for job in jobs:
             self._look_at_job(job)
-        self._look_at_directories()
+        self._look_at_directories(gone)
         self.report.jobs += len(jobs)
 
     def _repeat(self, line: Line, job: Told) -> None:
-        """Submit again, in the same words: it must be there, or be made now. Cancel again only what was not answered,
-        and what nobody else ends.
+        """Submit again, in the same words: it must be there, or be made now. Cancel again only what was not answered.
+        What may be purged already would be another job.
         """
+        if job.purge and job.id:
+            return
         again = line.ask(job.submit)
         if job.id and (again.created or again.job.id != job.id):
             self._object("submitted", job.id, f"its submit was answered, and made {again.job.id} when repeated")
@@ -454,9 +408,30 @@ class CrashBench:
             other = line.ask(msgspec.structs.replace(job.submit, rid=secrets.token_hex(8)))
             if other.created or other.job.id != job.id:
                 self._object("submitted", job.id, f"its key made another job, {other.job.id}")
-        if (job.cancel is not None and not job.outcome) or (job.cancel is None and not job.ends):
-            job.cancel = wire.Cancel(id=job.id, by="bench", reason="again", grace_s=_GRACE_S)
-            job.outcome = str(line.ask(job.cancel).outcome)
+        if job.cancel is not None and not job.outcome:
+            self._cancel(line, job)
+
+    def _cancel(self, line: Line, job: Told) -> None:
+        job.cancel = wire.Cancel(id=job.id, by="bench", reason="again", grace_s=GRACE_S)
+        job.outcome = str(line.ask(job.cancel).outcome)
+
+    def _look_at_process(self, line: Line, job: Told) -> None:
+        """An attempt that goes on under another daemon does so in the same process."""
+        runs = self._runs(job)
+        if not runs or job.purge:
+            return
+        attempt, pid, _ = runs[-1].split()
+        seen = line.ask(wire.Get(id=job.id)).job
+        if seen.attempt == int(attempt) and seen.pid not in (None, int(pid)):
+            self._object("twice", job.id, f"attempt {attempt} was in process {pid} and is in {seen.pid}")
+
+    def _runs(self, job: Told) -> list[str]:
+        """The attempts that have reached the job's first line."""
+        path = self._beats / job.id / RUNS
+        return path.read_text().splitlines() if job.id and path.exists() else []
+
+    def _alive(self, job: Told) -> list[Survivor]:
+        return alive_of(job.id, self._beats / job.id)
 
     def _look_at_log(self, jobs: list[Told]) -> None:
         """It goes on without a gap, holds all that was told, and each job's events are a life."""
@@ -485,8 +460,13 @@ class CrashBench:
         accepted = job.outcome in ("cancelling", "cancelled_before_start")
         if ended not in ({"cancelled"} if accepted else job.ends | ({"cancelled"} if job.cancel else set())):
             self._object("end", job.id, f"it is {ended}; its cancel was answered with {job.outcome or 'nothing'}")
+        code = (job.final.job.error or {}).get("code") if job.final else None
+        if ended == "failed" and job.codes and code not in job.codes:
+            self._object("end", job.id, f"it failed with {code}, not with one of {set(job.codes)}")
         folder = self._beats / job.id
-        runs = (folder / RUNS).read_text().splitlines() if (folder / RUNS).exists() else []
+        runs = self._runs(job)
+        if len(runs) < job.least:
+            self._object("end", job.id, f"it is {ended} and ran in {runs} only")
         if len(runs) > job.runs or len({run.split()[0] for run in runs}) < len(runs):
             self._object("twice", job.id, f"it ran in {runs}")
         if ended == "completed" and not runs:
@@ -509,11 +489,54 @@ class CrashBench:
             return
         for job in jobs:
             ended = job.final.job.state if job.final else "lost"
-            wanted = {"first", "second"} if ended == "completed" else set()
+            wanted = _OUTPUTS if ended == "completed" else set()
             if found.get(job.id, set()) != wanted:
                 self._object("output", job.id, f"it is {ended}, and has the outputs {found.get(job.id)}")
         for path in self._daemon.state_dir.glob("users/*/out/*"):
             shutil.rmtree(path)
+
+    def _look_at_purges(self, jobs: list[Told]) -> list[Told]:
+        """What was purged stays so, what may have been is there as a whole or not at all, and all else is there. Those
+        that are gone now.
+        """
+        line = Line(self._context, self._daemon)
+        some = [job for job in jobs if job.purge == "may be"]
+        if some:
+            wait_until(lambda: sum(self._is_there(line, job) for job in some) <= KEPT, "a purge", _SETTLE_S)
+        gone = []
+        for job in jobs:
+            there = self._is_there(line, job)
+            if job.purge == "asked":
+                count = line.ask(wire.Purge(id=job.id)).count
+                if count != there:
+                    self._object("purged", job.id, f"it was there: {there}; its purge counted {count}")
+                there = self._is_there(line, job)
+            if there != (not job.purge or [job] == some[-1:]):
+                self._object("purged", job.id, f"its purge was {job.purge or 'not asked for'}; it is there: {there}")
+            if not there:
+                gone.append(job)
+        line.close()
+        return gone
+
+    def _is_there(self, line: Line, job: Told) -> bool:
+        """Whether it is, which is then the whole of it."""
+        try:
+            seen = line.ask(wire.Get(id=job.id)).job
+        except NotFound:
+            return False
+        if seen.state != "completed":
+            return True
+        reply = line.ask(wire.Result(id=job.id))
+        if reply.result != RESULT or len(reply.files) != len(_OUTPUTS):
+            self._object("half", job.id, f"its result is {reply}")
+        folder = self._daemon.state_dir / "jobs" / job.id
+        wanted = [f"{seen.attempt}/log", f"{seen.attempt}/outcome.json"] + [
+            f"input/{name}" for name in job.submit.inputs
+        ]
+        missing = [name for name in wanted if not (folder / name).exists()]
+        if missing:
+            self._object("half", job.id, f"it is there without {missing}")
+        return True
 
     def _look_at_slots(self) -> None:
         line = Line(self._context, self._daemon)
@@ -522,14 +545,17 @@ class CrashBench:
         if pong.running or pong.queued:
             self._object("slots", "", f"{pong.running} run and {pong.queued} are queued when all is over")
 
-    def _look_at_directories(self) -> None:
-        """Nothing is left of attempts: run directories, staging, cgroups. The daemon deletes in its own time."""
+    def _look_at_directories(self, gone: list[Told]) -> None:
+        """Nothing is left of attempts: run directories, staging, cgroups; and of jobs that were purged. The daemon
+        deletes in its own time.
+        """
         state = self._daemon.state_dir
         parent = find_cgroup() if self.report.tree == "cgroup" else None
 
         def left() -> list[str]:
             found = list((self._daemon.runtime_dir / "jobs").iterdir())
             found += [path for name in ("staging", "work", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
+            found += [path for path in (state / "jobs" / job.id for job in gone) if path.exists()]
             if parent is not None and (parent / daemons_group(state)).exists():
                 found += [path for path in (parent / daemons_group(state)).iterdir() if path.is_dir()]
             return [str(path) for path in found if str(path) not in self._left]
@@ -558,7 +584,10 @@ def _spans(folder: Path, runs: list[str]) -> Iterator[tuple[int, int, str]]:
     beats = {(pid, start): path for path, pid, start in beating(folder)}
     for run in runs:
         attempt, pid, start = run.split()
-        data = beats[int(pid), int(start)].read_bytes()
+        path = beats.get((int(pid), int(start)))
+        if path is None:
+            continue  # it was killed before its first beat
+        data = path.read_bytes()
         times = [one[0] for one in BEAT.iter_unpack(data[: len(data) // BEAT.size * BEAT.size])]
         yield times[0], times[-1], attempt
 
@@ -570,9 +599,28 @@ def _is_zygote(pid: int) -> bool:
         return False
 
 
+def _is_held(pid: int) -> bool:
+    """Whether a process is stopped, or is none any more."""
+    one = process(pid)
+    return one is None or not one.alive or one.state == "T"
+
+
 def _zygotes(daemon: int) -> list[int]:
     try:
         children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
     except OSError:
         return []
     return [int(pid) for pid in children if _is_zygote(int(pid))]
+
+
+def _daemons(state_dir: Path) -> list[int]:
+    """Those that serve a state directory, by what /proc shows of them."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and os.fsencode(state_dir) in words and alive(pid):
+            found.append(pid)
+    return found

@@ -116,7 +116,7 @@ def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
         except (OSError, ValueError) as error:
             ended = _failed("output", f"writing the job's outputs to disk: {error}")
     outcome.write(attempt_dir, ended)
-    alone.sweep()
+    alone.sweep(board)
     return 0 if ended.verdict is Verdict.COMPLETED else 1
 
 

@@ -133,6 +133,7 @@ def guard(launches: dict[int, Launch], absence: Absence, wake: int, reap: Callab
     poller = select.poll()
     poller.register(wake, select.POLLIN)
     charges: dict[str, tuple[Charge, SessionTree]] = {}
+    known = dict(launches)  # also of leaders that end before it is time, and leave something behind
     ending = False
 
     def census() -> Census:
@@ -143,7 +144,7 @@ def guard(launches: dict[int, Launch], absence: Absence, wake: int, reap: Callab
         wait_s = _LOOK_S
         if not ending and absence.too_long():
             ending = True
-            for pid, launch in launches.items():
+            for pid, launch in known.items():
                 tree = SessionTree(attempt=launch.name, board=Path(launch.run_dir, BOARD), census=census)
                 charges[launch.name] = Charge(launch, pid, absence.grace_s), tree
         if ending:
@@ -187,12 +188,26 @@ class Alone:
         self._running = False
         self._ending = False
 
-    def sweep(self) -> None:
-        """At the end of the job: if nobody else is there to do it, end what it leaves behind."""
-        while self._ending and (left := self._others()):
-            for pid in left:
-                send(pid, signal.SIGKILL)
+    def sweep(self, board: Board) -> None:
+        """At the end of the job, where no daemon runs: end what it leaves behind, with what is left of a grace.
+
+        Not left to the guardian, whose end nobody would hear of then.
+        """
+        told = False
+        while (due := self._kill_at(board)) is not None and (left := self._others()):
+            over = time.monotonic() >= due
+            for pid in left if over or not told else ():
+                for signum in (signal.SIGKILL,) if over else (signal.SIGTERM, signal.SIGCONT):
+                    send(pid, signum)
+            told = True
             time.sleep(0.002)
+
+    def _kill_at(self, board: Board) -> float | None:
+        """When what it leaves behind is to be killed, monotonic seconds; None: a daemon sees to that."""
+        if not self._ending and supervised(self._launch.notify):
+            return None
+        found = board.cancel()
+        return 0.0 if self._ending or found is None else found[1] / 1e9
 
     def _others(self) -> list[int]:
         return [one.pid for one in map(proc.stat, below([self._pid])) if one and one.alive and one.pid != self._pid]
