@@ -234,6 +234,15 @@ def test_cancel_while_its_zygote_still_imports(client: Client) -> None:
     assert job.cancel.stage is Stage.BEFORE_START
 
 
+def test_a_cancel_that_comes_when_the_job_has_returned_was_not_before_its_start(client: Client) -> None:
+    """Nothing of its function is on the stack any more, and it has run all the same."""
+    job = started(client, "returned", "waiting")
+    client.cancel(job.id)
+    job = client.wait(job.id, 20)
+    assert job.cancel is not None
+    assert (job.state, job.cancel.stage, job.cancel.sigkill_s) == (State.CANCELLED, Stage.SIGTERM, None)
+
+
 def test_cancel_by_user_and_label(client: Client) -> None:
     """A cancel by user or label takes all live jobs that match, and no others."""
     mine = [started(client, "sleepy", "sleeping", user="u1", labels={"offer": str(n)}) for n in range(2)]

@@ -21,7 +21,7 @@ import pytest
 from annul import prctl, proc
 from annul import tree as tree_module
 from annul.board import Board
-from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, find_cgroup, send
+from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, find_cgroup, remove_old_probes, send
 from harness import alive, wait_until
 
 # pytest's own threads wait; the children use nothing of them.
@@ -503,6 +503,17 @@ def enter(path: Path) -> None:
     fd = os.open(path / "cgroup.procs", os.O_WRONLY)
     os.write(fd, b"0")
     os.close(fd)
+
+
+def test_what_a_search_for_a_cgroup_left_when_it_was_killed_is_removed_later(cgroup: CgroupTree) -> None:
+    """Not that of one under way."""
+    old, new = (cgroup.path / f"annul-probe-{name}" for name in ("77", "78"))
+    for probe in (old, new):
+        probe.mkdir()
+    os.utime(old, (1.0, 1.0))
+    remove_old_probes(cgroup.path)
+    assert (old.exists(), new.exists()) == (False, True)
+    new.rmdir()
 
 
 def test_nothing_leaves_a_cgroup(scene: Scene, cgroup: CgroupTree) -> None:
