@@ -240,6 +240,32 @@ def test_locked_store_refuses_submits_but_not_cancels(daemon: DaemonProcess, cli
     assert "was in the queue" not in daemon.said()
 
 
+def test_a_cancel_that_a_locked_store_refuses_leaves_a_queued_job_whole(make_daemon: MakeDaemon) -> None:
+    """With its input; and whoever cancels many is told how many of them are cancelled all the same."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    with daemon.client() as client:
+        runs = started(client, "sleepy", "sleeping")
+        queued = client.submit("measure", inputs={"file": b"abc"})
+        db = sqlite3.connect(daemon.state_dir / "annul.db", isolation_level=None)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for target, told in (
+                ({"job_id": queued.id}, "nothing was changed"),
+                ({"user": "default"}, "of 2 jobs, 1 "),
+            ):
+                with pytest.raises(RequestRefused, match=told) as refused:
+                    client.cancel(**target)
+                assert refused.value.code == "store_unavailable"
+            wait_until(lambda: not alive(runs.pid or 0), "the one that runs to end")
+        finally:
+            db.execute("ROLLBACK")
+            db.close()
+        assert client.wait(runs.id, 20).state is State.CANCELLED
+        done = client.wait(queued.id, 20)
+        assert (done.state, done.result) == (State.COMPLETED, 3)
+
+
 # --- requests ---------------------------------------------------------------------------------------------------
 
 

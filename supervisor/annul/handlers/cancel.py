@@ -64,7 +64,10 @@ def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> It
 
     def tell() -> None:
         if refusals:
-            caller.refuse(refusals[0])
+            error = refusals[0]
+            if count:
+                error = Refused(error.code, f"of {count + len(refusals)} jobs, {count} are cancelled; {error.message}")
+            caller.refuse(error)
             return
         outcome = CancelOutcome.CANCELLING if running else CancelOutcome.CANCELLED_BEFORE_START
         caller.answer(wire.CancelReply(outcome=outcome if count else CancelOutcome.NOT_FOUND, jobs=jobs, count=count))
@@ -127,10 +130,8 @@ def _cancel_one(
             daemon.registry.queue.add(entry, daemon.clock.wall())
         refuse(unavailable(error))
 
-    daemon.ledger.change(
-        cancelled,
-        state,
-        then=lambda written: answer(CancelOutcome.CANCELLED_BEFORE_START, written),
-        refused=not_stored,
-    )
-    daemon.sweeper.add(daemon.supervision.job_dir(job_id) / "input")
+    def stored(written: JobRecord) -> None:
+        daemon.sweeper.add(daemon.supervision.job_dir(job_id) / "input")
+        answer(CancelOutcome.CANCELLED_BEFORE_START, written)
+
+    daemon.ledger.change(cancelled, state, then=stored, refused=not_stored)

@@ -46,4 +46,4 @@ def unavailable(error: StoreError | OSError) -> Refused:
         advice = "another program has the store locked: try again, or end that one if it stays so"
     else:
         advice = "try again"
-    return Refused("store_unavailable", f"{error}; nothing was changed; {advice}")
+    return Refused("store_unavailable", f"{error}; nothing was changed by that; {advice}")
