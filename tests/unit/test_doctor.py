@@ -62,6 +62,8 @@ def examined(*options: str, first: str = "", become: str = "", env: dict[str, st
         timeout=60,
         check=False,
     )
+    if AS_NOBODY in become and done.returncode == 127:  # of the loader: its libraries are somebody's own
+        pytest.skip("this Python cannot be run by another user")
     assert done.returncode in (0, 1), done
     report = msgspec.json.decode(done.stdout)
     found = msgspec.convert(report["checks"], list[Finding])

@@ -290,14 +290,18 @@ def test_pypdf_swallows_none(ctx_signal: JobSignal, desk: Desk, monkeypatch: pyt
         raised += 1
         ctx_signal._on_sigterm(signal.SIGTERM, frame)
 
+    def extract_until(number: int) -> None:
+        nonlocal returned
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02))
+        while raised < number:
+            PdfReader(io.BytesIO(CV)).pages[0].extract_text()
+        returned += 1
+
     handler = signal.signal(signal.SIGALRM, deliver)
     try:
         for number in range(400):
             with contextlib.suppress(Cancelled):
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.02))
-                while raised == number:
-                    PdfReader(io.BytesIO(CV)).pages[0].extract_text()
-                returned += 1
+                extract_until(number + 1)  # a call: the jumps of a loop are not within the `with` around it
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
