@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-import time
 from pathlib import Path
 
 from annul.tree import daemons_group, find_cgroup
-from harness import NOTES, PREFIX, TIMEOUT_S, processes_with
+from harness import NOTES, PREFIX, processes_with, wait_until
 
 _SHM = Path("/dev/shm")
 
@@ -25,10 +25,9 @@ class Leftovers:
         """Processes, directories, sockets, cgroups and shared memory. Processes get a while to end."""
         state_dirs = self._notes.read_text().splitlines() if self._notes.exists() else []
         self._notes.unlink(missing_ok=True)
-        end = time.monotonic() + TIMEOUT_S
-        while (pids := processes_with(PREFIX)) and time.monotonic() < end:
-            time.sleep(0.01)
-        left = [f"process {pid}" for pid in pids]
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not processes_with(PREFIX), "every process of the tests to end")
+        left = [f"process {pid}" for pid in processes_with(PREFIX)]
         left += map(str, Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
         left += [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if PREFIX in line]
         left += map(str, set(_SHM.iterdir()) - self._shm)
