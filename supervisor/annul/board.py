@@ -23,6 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from annul.cancel import Ladder, restored
+from annul.lifecycle import StopKind
+
 SIZE = 8192
 _MAGIC = b"ANNUL\x00\x00\x01"  # the last byte is the layout's version
 
@@ -158,6 +161,24 @@ class Board:
             return msgspec.json.decode(body, type=Notice), deadline
         except msgspec.MsgspecError:  # overtaken again and again, or not written by us: that it is to stop still counts
             return Notice("cancel", "", "", 0.0, 0.0), deadline
+
+    def ladder(self, now: float) -> Ladder | None:
+        """The ladder that it tells of, begun by whoever wrote that, with what is left of its grace; None: none. `now`:
+        monotonic seconds.
+        """
+        found = self.cancel()
+        if found is None or found[0].kind == GIVEN_UP:
+            return None
+        notice, deadline_ns = found
+        return restored(
+            kind=StopKind(notice.kind),
+            reason=notice.reason,
+            by=notice.by,
+            grace_s=notice.grace_s,
+            asked_at=notice.asked_at,
+            deadline=deadline_ns / 1e9,
+            now=now,
+        )
 
     # --- when it was launched: daemon writes, the next daemon reads -----------------------------------------------
 

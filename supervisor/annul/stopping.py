@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from annul import cancel, ending, lifecycle, proc, regular, starting
-from annul.board import GIVEN_UP, Notice
+from annul.board import Notice
 from annul.cancel import Ladder, Step
 from annul.lifecycle import Action, Event, Leader, StopKind
 from annul.registry import Active
@@ -80,20 +80,9 @@ def take_up(sup: Supervision, active: Active) -> StopKind | None:
     """Have the ladder that the board tells of, with what is left of its grace: begun by a daemon before this one, or by
     a guardian. Why that was; None: there is none.
     """
-    found = active.board.cancel()
-    if found is None or found[0].kind == GIVEN_UP:
-        return None
-    notice, deadline_ns = found
-    active.ladder = cancel.restored(
-        kind=StopKind(notice.kind),
-        reason=notice.reason,
-        by=notice.by,
-        grace_s=notice.grace_s,
-        asked_at=notice.asked_at,
-        deadline=deadline_ns / 1e9,
-        now=sup.clock.monotonic(),
-    )
-    return active.ladder.kind
+    found = active.board.ladder(sup.clock.monotonic())
+    active.ladder = found or active.ladder
+    return found.kind if found else None
 
 
 def keep_intents(sup: Supervision) -> None:

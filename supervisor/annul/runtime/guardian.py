@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from annul import cancel, prctl, proc
-from annul.board import BOARD, GIVEN_UP, Board, Notice
+from annul.board import BOARD, Board, Notice
 from annul.cancel import Ladder, Seen, Step
 from annul.lifecycle import StopKind
 from annul.runtime.launch import Launch
@@ -72,28 +72,16 @@ class Charge:
             self._board: Board | None = Board.open(Path(launch.run_dir, BOARD))
         except (OSError, ValueError):
             self._board = None  # there is nobody to tell: signals are left
-        found = self._board.cancel() if self._board is not None else None
         now = time.monotonic()
-        if found is not None and found[0].kind != GIVEN_UP:  # a daemon had begun already
-            notice, deadline_ns = found
-            self._ladder = cancel.restored(
-                kind=StopKind(notice.kind),
-                reason=notice.reason,
-                by=notice.by,
-                grace_s=notice.grace_s,
-                asked_at=notice.asked_at,
-                deadline=deadline_ns / 1e9,
-                now=now,
-            )
-        else:
-            self._ladder = Ladder(
-                kind=StopKind.ORPHANED,
-                reason=f"no daemon ran for {absent_s:g} s",
-                by="annul",
-                grace_s=launch.grace_s,
-                asked=now,
-                asked_at=time.time(),
-            )
+        begun = self._board.ladder(now) if self._board is not None else None  # by a daemon
+        self._ladder = begun or Ladder(
+            kind=StopKind.ORPHANED,
+            reason=f"no daemon ran for {absent_s:g} s",
+            by="annul",
+            grace_s=launch.grace_s,
+            asked=now,
+            asked_at=time.time(),
+        )
 
     def climb(self, look: Callable[[], Look], kill: Callable[[], Look], *, leader_alive: bool) -> float:
         """Do what is due; when to come again, monotonic seconds."""
