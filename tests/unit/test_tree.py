@@ -287,7 +287,7 @@ def test_a_leader_that_is_not_in_its_own_session_yet_is_ended_alone(scene: Scene
     tree = scene.tree(leaders=("leader",), settled=False)
     forked = scene.pids["forked"]
     assert tree.kill(forked, leader_alive=True).pids == [forked]
-    scene.end("forked")
+    wait_until(lambda: not alive(forked), "it to end")
     assert alive(scene.pids["zygote"])
     unannounced = proc.stat(scene.pids["leader"])
     assert unannounced is not None
