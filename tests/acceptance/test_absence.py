@@ -91,6 +91,39 @@ def test_a_job_goes_on_while_its_daemon_is_away(make_daemon: MakeDaemon, tree: s
     assert not processes_with(f"ANNUL_MARK={job.id}.")
 
 
+@pytest.mark.parametrize("zygotes_too", [False, True])
+def test_an_adopted_job_is_as_any(make_daemon: MakeDaemon, short_dir: Path, tree: str, zygotes_too: bool) -> None:
+    """Its progress, its log and its result are passed on, and its slot is taken until it has ended."""
+    daemon = make_daemon("--tree", tree, "--max-running", "2")
+    daemon.start()
+    mark = short_dir / "go"
+    script = f"echo before; touch {mark}.ready; until [ -e {mark} ]; do sleep 0.01; done; echo after; exit 3"
+    with daemon.client() as client:
+        reporter = started(client, "reporter", "ready", {"mark": str(mark)})
+        command = client.submit("exec", {"argv": ["sh", "-c", script]})
+        wait_until(Path(f"{mark}.ready").exists, "the command to run")
+        queued = client.submit("quick")
+        before = client.get(command.id).pid
+    kill(daemon, zygotes_too=zygotes_too)
+    daemon.start()
+    with daemon.client() as client:
+        assert (client.ping().running, client.ping().queued) == (2, 1)
+        assert client.get(queued.id).state is State.QUEUED
+        assert client.get(command.id).pid == before
+        mark.touch()
+        for event in client.events(since=0, job_id=reporter.id):
+            if event.job.progress.stage == "reported":
+                break
+        ended = client.wait(command.id, TIMEOUT_S)
+        assert ended.error is not None
+        assert (ended.state, ended.error.code, ended.result["exit_code"]) == (State.FAILED, "exec_status", 3)
+        assert client.logs(command.id) == b"before\nafter\n"
+        assert client.wait(queued.id, TIMEOUT_S).state is State.COMPLETED
+        assert client.get(reporter.id).state is State.RUNNING
+        client.cancel(reporter.id)
+        assert client.wait(reporter.id, TIMEOUT_S).state is State.CANCELLED
+
+
 def test_the_end_of_one_job_meanwhile_is_not_the_others(make_daemon: MakeDaemon, tree: str) -> None:
     """Whoever is taken up first: the leaders of the others are not what it has left behind."""
     daemon = make_daemon("--tree", tree, "--max-running", "3")
