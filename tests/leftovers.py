@@ -10,14 +10,14 @@ from pathlib import Path
 from annul.tree import daemons_group, find_cgroup
 from harness import NOTES, PREFIX, processes_with, wait_until
 
-_SHM = Path("/dev/shm")
+_SHARED_MEMORY = ("annul*", "psm_*", "sem.*")  # in /dev/shm: ours, and what Python and libc make there
 
 
 class Leftovers:
     """Begins with the run, looks at its end."""
 
     def __init__(self) -> None:
-        self._shm = set(_SHM.iterdir())
+        self._shm = _shared_memory()
         self._notes = Path(tempfile.gettempdir(), f"{PREFIX}notes")
         os.environ[NOTES] = str(self._notes)
 
@@ -30,9 +30,13 @@ class Leftovers:
         left = [f"process {pid}" for pid in processes_with(PREFIX)]
         left += map(str, Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
         left += [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if PREFIX in line]
-        left += map(str, set(_SHM.iterdir()) - self._shm)
+        left += map(str, _shared_memory() - self._shm)
         parent = find_cgroup()
         if parent is not None:
             groups = {parent / daemons_group(Path(line)) for line in state_dirs}
             left += [str(group) for group in groups if group.exists()]
         return left
+
+
+def _shared_memory() -> set[Path]:
+    return {path for name in _SHARED_MEMORY for path in Path("/dev/shm").glob(name)}
