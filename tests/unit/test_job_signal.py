@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import ctypes
@@ -622,6 +623,55 @@ def test_a_sigterm_that_meets_a_fork_is_not_lost(make: Make, desk: Desk) -> None
     hit = ""
     os.wait()
     assert desk.board.noticed_at
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("moment", ["before", "after_in_parent"])
+def test_nothing_is_raised_in_the_hooks_of_a_fork(make: Make, desk: Desk, moment: str) -> None:
+    """Where another thread took the SIGTERM: Python would swallow it, and leave the locks of hooks in disorder."""
+    hit = False
+    came_through: list[bool] = []
+
+    def hook() -> None:
+        if hit:
+            _thread.interrupt_main(signal.SIGTERM)
+            came_through.append(True)
+
+    os.register_at_fork(**{moment: hook})  # type: ignore[arg-type]
+    make("raise")
+    desk.flag()
+    hit = True
+    with pytest.raises(Cancelled):
+        _ = os.fork() or os._exit(0)
+    hit = False
+    os.wait()
+    assert came_through == [True]
+
+
+def test_a_signal_handler_may_fork_in_the_middle_of_a_fork(make: Make) -> None:
+    """Nobody waits for anybody, and the signal mask is as before."""
+    hit = False
+    forked: list[int] = []
+
+    def handle(*_: object) -> None:
+        forked.append(in_child(lambda: None))
+
+    def hook() -> None:
+        nonlocal hit
+        if hit:
+            hit = False
+            signal.raise_signal(signal.SIGUSR1)
+
+    os.register_at_fork(before=hook, after_in_parent=hook)
+    make("raise")
+    handler = signal.signal(signal.SIGUSR1, handle)
+    try:
+        hit = True
+        assert in_child(lambda: None) == 0
+        assert forked == [0]
+    finally:
+        hit = False
+        signal.signal(signal.SIGUSR1, handler)
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 

@@ -29,7 +29,7 @@ from annul.board import BOARD, Board
 from annul.errors import Cancelled, JobError
 from annul.jobtype import JobType
 from annul.lifecycle import Verdict
-from annul.runtime import guardian, outcome, task
+from annul.runtime import guardian, outcome
 from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch
 from annul.runtime.outcome import Outcome
@@ -170,7 +170,12 @@ def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSi
     notifier.nudge(wait_s=0.2)
     returned = job_type.function(context, params)
     signals.entered = True
-    return task.run(returned, signals) if asyncio.iscoroutine(returned) else returned
+    if not asyncio.iscoroutine(returned):
+        return returned
+    # Not before: it imports concurrent.futures.thread, after which a signal handler that forks may wait for itself.
+    from annul.runtime import task
+
+    return task.run(returned, signals)
 
 
 def _entered(job_type: JobType | None, error: BaseException) -> bool:

@@ -165,6 +165,7 @@ class Alone:
         """From now on. `parent`: the zygote's pid. Called once, in the main thread."""
         self = cls(launch)
         signal.signal(ORPHAN_SIGNAL, self._orphaned)
+        signal.siginterrupt(ORPHAN_SIGNAL, False)  # the zygote's death is not the job's business
         prctl.set_parent_death_signal(ORPHAN_SIGNAL)
         if os.getppid() != parent:  # Race: it died before that
             self._orphaned(ORPHAN_SIGNAL, None)

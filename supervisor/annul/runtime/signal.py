@@ -36,7 +36,7 @@ from annul.abort import AbortSignal, _fire, _fire_in_thread, _marking
 from annul.board import FLAG, Board
 from annul.errors import Cancelled
 from annul.jobtype import Interrupt
-from annul.runtime.forking import hold_sigterm
+from annul.runtime.forking import Forks
 from annul_client.wire import Stage
 
 _OUTSIDE = "SIGTERM from outside annul"
@@ -79,7 +79,7 @@ class JobSignal(AbortSignal):
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         os.register_at_fork(after_in_child=self._forget)
-        hold_sigterm()
+        self._forks = Forks(self._deliver)
 
     def _forget(self) -> None:
         """In a child that the job forks: SIGTERM ends it, as any process, unless the job has its own handler."""
@@ -208,7 +208,7 @@ class JobSignal(AbortSignal):
         self._deliver()
 
     def _deliver(self) -> None:
-        if not self._armed or self._shields or not self.aborted:
+        if not self._armed or self._shields or not self.aborted or self._forks.put_off():
             return
         if self._interrupt == "task" and self._cancel_task is not None:
             self._cancel_task()
