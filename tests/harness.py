@@ -77,6 +77,7 @@ class DaemonProcess:
         self.runtime_dir = base / "run"
         self.log = base / "log"
         self.endpoint = f"ipc://{self.runtime_dir}/annul.sock"
+        self.before = ""  # what a shell does before it becomes the daemon
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -94,8 +95,9 @@ class DaemonProcess:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log.open("ab") as log:
             ready.bind(str(path))
             ready.settimeout(0.05)
+            command = [sys.executable, "-m", "annul", "serve", *self.arguments()]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "annul", "serve", *self.arguments()],
+                ["sh", "-c", f'{self.before}\nexec "$@"', "sh", *command] if self.before else command,
                 env={**os.environ, "PYTHONPATH": self._path(), **self.env, "NOTIFY_SOCKET": str(path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

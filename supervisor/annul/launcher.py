@@ -61,6 +61,13 @@ class Terms(msgspec.Struct, frozen=True):
     zygotes_dir: Path  # one file for each that lives, named by its pid: the next daemon finds them by that
 
 
+class _Note(msgspec.Struct, frozen=True):
+    """What the next daemon is to know of a zygote."""
+
+    start_time: int
+    strangers: frozenset[tuple[int, int]]  # see `Reaper`
+
+
 class Zygote:
     """One zygote process and the socket to it."""
 
@@ -89,8 +96,8 @@ class Zygote:
         finally:
             theirs.close()
         self._note = terms.zygotes_dir / str(self.process.pid)
-        one = proc.stat(self.process.pid)
-        self._note.write_text(str(one.start_time if one else 0))
+        self.strangers: frozenset[tuple[int, int]] = frozenset()
+        self._write_note()
         self.ready = False
         self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
         self.heard = 0.0  # when it last said something, monotonic
@@ -98,6 +105,17 @@ class Zygote:
         self._out = bytearray()
         self._in = Unframer()
         self._fds: deque[int] = deque()
+
+    def _write_note(self) -> None:
+        one = proc.stat(self.process.pid)
+        note = _Note(one.start_time if one else 0, self.strangers)
+        self._note.write_bytes(msgspec.json.encode(note))
+
+    def has_become_ready(self, strangers: frozenset[tuple[int, int]]) -> None:
+        self.ready = True
+        self.strangers = strangers
+        if strangers:
+            self._write_note()
 
     @property
     def wants_to_write(self) -> bool:
@@ -156,6 +174,7 @@ class Launcher:
         self._listener = listener
         self._terms = terms
         self._guardians: dict[int, int] = {}  # pid -> pidfd
+        self._guardians_strangers: dict[int, frozenset[tuple[int, int]]] = {}
         self._zygotes: dict[Profile, Zygote] = {}
         self._ending: list[Zygote] = []  # closed, not reaped yet
 
@@ -218,8 +237,8 @@ class Launcher:
 
     def _heard(self, zygote: Zygote, message: FromZygote) -> None:
         match message:
-            case Ready(failed):
-                zygote.ready = True
+            case Ready(failed, strangers):
+                zygote.has_become_ready(strangers)
                 for name, why in failed.items():
                     _log.warning("preloading %s: %s", name, why, extra={"action": "zygote"})
             case Launched(name, pid):
@@ -309,12 +328,17 @@ class Launcher:
 
     def find_guardians(self) -> None:
         """Zygotes of daemons before this one that still live."""
-        for note in self._terms.zygotes_dir.iterdir():
-            fd = proc.open_pidfd(int(note.name), int(note.read_text() or 0)) if note.name.isdigit() else None
+        for path in self._terms.zygotes_dir.iterdir():
+            try:
+                pid, note = int(path.name), msgspec.json.decode(path.read_bytes(), type=_Note)
+            except ValueError:
+                path.unlink()
+                continue
+            fd = proc.open_pidfd(pid, note.start_time)
             if fd is None:
-                note.unlink()
+                path.unlink()
             else:
-                self._guardians[int(note.name)] = fd
+                self._guardians[pid], self._guardians_strangers[pid] = fd, note.strangers
 
     def guards(self, pid: int | None) -> bool:
         """Whether the parent of a process is a guardian: its tree has been kept together all the time."""
@@ -325,8 +349,12 @@ class Launcher:
 
     def reapers(self) -> list[Reaper]:
         """Where orphans of jobs turn up. Not in a zygote that still imports: what it runs for that is its own."""
-        own = [Reaper(z.process.pid, settled=not z.pending) for z in self._zygotes.values() if z.ready]
-        return own + [Reaper(pid, settled=True) for pid in self._guardians]
+        own = [
+            Reaper(zygote.process.pid, settled=not zygote.pending, strangers=zygote.strangers)
+            for zygote in self._zygotes.values()
+            if zygote.ready
+        ]
+        return own + [Reaper(pid, settled=True, strangers=self._guardians_strangers[pid]) for pid in self._guardians]
 
     def pids(self) -> set[int]:
         """The zygotes themselves, and the leaders that they have not reaped yet."""

@@ -22,7 +22,7 @@ from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.store import JobRecord, Store
 from annul.sweeper import Sweeper
-from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree
+from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of
 from annul_client.wire import Progress, State
 
 _log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Supervision:
         self.cgroup = cgroup
         self.intents: list[Active] = []  # attempts whose ladder begins, or changes, with this turn's commit
         self._census: Census | None = None
+        self._strangers = children_of(os.getpid())
         self.boot_id = proc.boot_id()
         targets: dict[Profile, list[str]] = {}
         for known in catalog.known.values():
@@ -110,7 +111,8 @@ class Supervision:
         """Who is there. One serves a whole turn, unless the end of a leader is noted meanwhile."""
         if self._census is None:
             # The daemon is a reaper too: what zygotes leave behind when they die comes to it.
-            reapers = [*self.launcher.reapers(), Reaper(os.getpid(), settled=True)]
+            own = Reaper(os.getpid(), settled=True, shared=os.getpid() == 1, strangers=self._strangers)
+            reapers = [*self.launcher.reapers(), own]
             leaders = [*self.registry.leaders(), *self.launcher.pids()]
             attempts = [active.name for active in self.registry.active.values()]
             self._census = Census(reapers, leaders, attempts=attempts, rivals=self._patient)

@@ -56,6 +56,8 @@ class Reaper(msgspec.Struct, frozen=True):
 
     pid: int
     settled: bool  # False while it was asked for a fork and has not said the pid yet
+    shared: bool = False  # orphans of others come to it too: it is the init of a PID namespace
+    strangers: frozenset[tuple[int, int]] = frozenset()  # (pid, start time) of children that it had before any job
 
 
 class Tree(Protocol):
@@ -128,11 +130,11 @@ class Census:
         self._brands: dict[int, int | None] = {}
 
     @cached_property
-    def orphans(self) -> tuple[list[tuple[proc.Stat, bool]], bool]:
-        """Children of reapers that are no leaders, zombies too, each with whether its reaper was settled; and whether
+    def orphans(self) -> tuple[list[tuple[proc.Stat, Reaper]], bool]:
+        """Children of reapers that are neither leaders nor strangers, zombies too, each with its reaper; and whether
         that is all of them.
         """
-        found: list[tuple[proc.Stat, bool]] = []
+        found: list[tuple[proc.Stat, Reaper]] = []
         listed = set(self.leaders)
         whole = True
         for reaper in self.reapers:
@@ -145,8 +147,8 @@ class Census:
                     # Race: one that forks and ends between the listing and the look at it was nobody's business, but
                     # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
                     whole = False
-                else:
-                    found.append((one, reaper.settled))
+                elif (pid, one.start_time) not in reaper.strangers:
+                    found.append((one, reaper))
         if whole:
             # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
             whole = all(pid in listed for reaper in self.reapers for pid in _children(reaper.pid))
@@ -248,9 +250,9 @@ class SessionTree:
     def _orphans(self) -> tuple[list[int], bool]:
         """What the leader has left behind, and whether that is certain.
 
-        Invariant: a child of a reaper that is no leader is an orphan of some leader that has ended. It is this one's
-        where that can be seen (nearly always, by its brand), or where no other can claim it; and it may be the next
-        leader, as long as a fork is under way.
+        Invariant: a child of a reaper that is no leader, and was not there before all jobs, is an orphan of some leader
+        that has ended. It is this one's where that can be seen (nearly always, by its brand), or where no other can
+        claim it; and it may be the next leader, as long as a fork is under way.
         """
         census = self._census()
         orphans, sure = census.orphans
@@ -258,10 +260,10 @@ class SessionTree:
         found: list[int] = []
         ended_groups: set[int] = set()
         zombies = 0
-        for one, settled in orphans:
+        for one, reaper in orphans:
             ours = self.owns(one, census)
             branded = census.brand(one.pid) is not None
-            if ours or (settled and not rivals and not branded):
+            if ours or (reaper.settled and not reaper.shared and not rivals and not branded):
                 if ours:
                     self._remember(one)
                 else:
@@ -272,7 +274,7 @@ class SessionTree:
                 else:
                     ended_groups.add(one.group)
                     zombies += 1
-            elif not branded and not any(rival.owns(one, census) for rival in rivals):
+            elif not branded and not reaper.shared and not any(rival.owns(one, census) for rival in rivals):
                 sure = False
         if not found:
             # With many zombies there is a storm of them: it is looked at again when they have been reaped.
@@ -448,6 +450,12 @@ def remove_old_probes(parent: Path) -> None:
 def daemons_group(state_dir: Path) -> str:
     """The name of a daemon's own cgroup: several daemons may share a parent."""
     return f"annul-{hashlib.blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"
+
+
+def children_of(pid: int) -> frozenset[tuple[int, int]]:
+    """(pid, start time) of each."""
+    found = (proc.stat(child) for child in _children(pid))
+    return frozenset((one.pid, one.start_time) for one in found if one is not None)
 
 
 def below(roots: Iterable[int]) -> list[int]:

@@ -324,6 +324,46 @@ def test_a_process_whose_main_thread_has_ended_is_alive(client: Client, tmp_path
     assert mark.stat().st_size == size
 
 
+@pytest.mark.parametrize("tree", ["session", "cgroup"])
+def test_processes_that_are_no_jobs_are_left_alone(
+    make_daemon: Callable[..., DaemonProcess], short_dir: Path, tree: str
+) -> None:
+    """Children that the daemon had before it was the daemon, and what a preloaded module has started (C8)."""
+    if tree == "cgroup" and find_cgroup() is None:
+        pytest.skip("there is no writable cgroup v2 directory for this process")
+    daemon = make_daemon("--tree", tree, "--jobs", "children.helped")
+    daemon.before = f"sh -c 'trap \"\" TERM; exec sleep 2000.{os.getpid()}' &"
+    helper = f"2001.{os.getpid()}"
+    daemon.env["LANG"] = helper  # which zygotes get as well
+    daemon.start()
+    strangers = wait_for(f"2000.{os.getpid()}")
+    try:
+        with daemon.client() as client:
+            assert client.wait(client.submit("helped").id, 20).state is State.COMPLETED
+            strangers += wait_for(helper)
+            jobs = [started(client, "sleepy", "sleeping"), started(client, "sleepy", "sleeping")]
+            for job in jobs:
+                client.cancel(job.id, grace_s=30)
+            ended = [client.wait(one.id, 20) for one in (*jobs, client.submit("helped"))]
+        assert [(job.swept, job.cancel and job.cancel.stage) for job in ended] == [
+            (0, Stage.SIGTERM),
+            (0, Stage.SIGTERM),
+            (0, None),
+        ]
+        assert all(alive(pid) for pid in strangers)
+        daemon.stop()
+        assert all(alive(pid) for pid in strangers)
+    finally:
+        for pid in strangers:
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(argument: str) -> list[int]:
+    """The pid of that `sleep`."""
+    wait_until(lambda: processes_with(f"sleep\0{argument}"), "it to run")
+    return processes_with(f"sleep\0{argument}")
+
+
 # --- where the daemon has died meanwhile --------------------------------------------------------------------
 
 

@@ -21,7 +21,17 @@ import pytest
 from annul import prctl, proc
 from annul import tree as tree_module
 from annul.board import Board
-from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, find_cgroup, remove_old_probes, send
+from annul.tree import (
+    Census,
+    CgroupTree,
+    Look,
+    Reaper,
+    SessionTree,
+    children_of,
+    find_cgroup,
+    remove_old_probes,
+    send,
+)
 from harness import alive, wait_until
 
 # pytest's own threads wait; the children use nothing of them.
@@ -377,6 +387,37 @@ def test_a_child_of_a_zygote_that_is_just_forking_is_not_taken_for_an_orphan(sce
     announced = scene.tree("unannounced", settled=False)
     wait_until(lambda: announced.look(leader, leader_alive=False).empty, "those who have ended to be reaped")
     assert alive(scene.pids["unannounced"])
+
+
+def test_what_a_reaper_had_before_any_job_is_left_alone(scene: Scene) -> None:
+    """It is nobody's orphan, and nobody waits for it."""
+    scene.start(leader=lambda: scene.member("child"), stranger=lambda: None)
+    scene.meet("child")
+    leader, stranger = scene.pids["leader"], scene.pids["stranger"]
+    scene.end("leader")
+    before = frozenset(one for one in children_of(scene.pids["zygote"]) if one[0] == stranger)
+    assert len(before) == 1
+    reaper = Reaper(scene.pids["zygote"], settled=True, strangers=before)
+    tree = SessionTree(attempt=ATTEMPT, board=Path("/no/board"), census=lambda: Census([reaper], [leader]))
+    assert scene.named(tree.look(leader, leader_alive=False).pids) == ["child"]
+    killed(tree, leader)
+    assert tree.look(leader, leader_alive=False).empty
+    assert alive(stranger)
+
+
+def test_an_init_takes_for_a_jobs_only_what_is_seen_to_be(scene: Scene) -> None:
+    """The orphans of everybody in its PID namespace come to it."""
+    scene.start(leader=lambda: scene.member("child"), stranger=lambda: None)
+    scene.meet("child")
+    leader = scene.pids["leader"]
+    reaper = Reaper(scene.pids["zygote"], settled=True, shared=True)
+    tree = SessionTree(attempt=ATTEMPT, board=Path("/no/board"), census=lambda: Census([reaper], [leader]))
+    tree.look(leader, leader_alive=True)
+    scene.end("leader")
+    killed(tree, leader)
+    wait_until(lambda: tree.look(leader, leader_alive=False).empty, "its own to be gone")
+    assert not alive(scene.pids["child"])
+    assert alive(scene.pids["stranger"])
 
 
 def test_without_a_leader_there_is_nobody(scene: Scene) -> None:

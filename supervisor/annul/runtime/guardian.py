@@ -26,7 +26,7 @@ from annul.board import BOARD, Board, Notice
 from annul.cancel import Ladder, Seen, Step
 from annul.lifecycle import StopKind
 from annul.runtime.launch import Launch
-from annul.tree import Census, Look, Reaper, SessionTree, below, send
+from annul.tree import Census, Look, Reaper, SessionTree, below, children_of, send
 
 ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
 _LOOK_S = 0.5
@@ -114,9 +114,9 @@ class Charge:
 # --- in a zygote ------------------------------------------------------------------------------------------------
 
 
-def guard(launches: dict[int, Launch], absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
-    """Be the guardian of these jobs, until no process of theirs lives. `wake` is readable when one has ended; `reap`
-    takes such ends out of `launches` and says whether there still is any child.
+def guard(launches: dict[int, Launch], reaper: Reaper, absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
+    """Be the guardian of these jobs, until no process of theirs lives. `reaper`: this process. `wake` is readable when
+    one has ended; `reap` takes such ends out of `launches` and says whether there still is any child.
     """
     poller = select.poll()
     poller.register(wake, select.POLLIN)
@@ -126,9 +126,9 @@ def guard(launches: dict[int, Launch], absence: Absence, wake: int, reap: Callab
 
     def census() -> Census:
         names = [launch.name for launch in launches.values()] + list(charges)
-        return Census([Reaper(os.getpid(), settled=True)], launches, attempts=names)
+        return Census([reaper], launches, attempts=names)
 
-    while reap():
+    while reap() and children_of(reaper.pid) - reaper.strangers:
         wait_s = _LOOK_S
         if not ending and absence.too_long():
             ending = True

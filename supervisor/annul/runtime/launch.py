@@ -41,6 +41,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The zygote has imported everything and can fork."""
 
     failed: dict[str, str] = {}  # modules that could not be imported, and why
+    strangers: frozenset[tuple[int, int]] = frozenset()  # (pid, start time) of processes that these have started
 
 
 class Launched(msgspec.Struct, frozen=True, tag="launched"):

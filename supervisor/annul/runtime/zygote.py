@@ -26,6 +26,7 @@ from annul import prctl
 from annul.jobtype import JobType
 from annul.runtime import entry, guardian
 from annul.runtime.launch import Exited, Launch, Launched, NotLaunched, Ready, Unframer, frame
+from annul.tree import Reaper, children_of
 
 
 def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_grace_s: float) -> None:
@@ -42,14 +43,16 @@ def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_gr
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
 
+    strangers = children_of(os.getpid())
     launches: dict[int, Launch] = {}  # of leaders that live
     try:
-        channel.sendall(frame(Ready(failed)))
+        channel.sendall(frame(Ready(failed, strangers)))
         _serve(channel, types, launches, (wake_read, wake_write))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon went away in the middle of an answer
     channel.close()
-    guardian.guard(launches, guardian.Absence(notify, orphan_grace_s), wake_read, lambda: _reap(None, launches))
+    reaper = Reaper(os.getpid(), settled=True, strangers=strangers)
+    guardian.guard(launches, reaper, guardian.Absence(notify, orphan_grace_s), wake_read, lambda: _reap(None, launches))
 
 
 def _serve(
