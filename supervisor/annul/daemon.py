@@ -33,6 +33,7 @@ from annul.leftovers import Leftovers
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.retention import Retention
+from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
 from annul.server import TURN_MESSAGES, Caller, Server
 from annul.store import JobRecord, Store
@@ -235,6 +236,8 @@ class Daemon:
             elif signum == signal.SIGUSR2:
                 _log.info("handing over: %d jobs stay", len(self.registry.active), extra={"action": "hand-over"})
                 self._leaving = True
+            elif self._leaving:
+                pass  # it leaves already, and the jobs stay
             elif not self.stopping:
                 self._stop(signum)
             elif self.config.drain:
@@ -373,6 +376,7 @@ class Daemon:
         path.unlink(missing_ok=True)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         bound.bind(str(path))
+        (self.config.runtime_dir / HANDED_OVER).unlink(missing_ok=True)
         return bound
 
     def _catch_signals(self) -> None:
@@ -389,11 +393,12 @@ class Daemon:
         """Let go of everything, in the reverse order. The jobs are gone, or live on (handed over, or a failure)."""
         signal.set_wakeup_fd(-1)
         if self._leaving:
+            (self.config.runtime_dir / HANDED_OVER).touch()
             self.supervision.launcher.leave()
         else:
             self.supervision.launcher.stop()
         self._leftovers.close()
-        while self.sweeper.waiting:
+        while self.sweeper.waiting and not self._leaving:  # the next daemon finds what is left, and is waited for
             self.sweeper.step()
         self.server.close()
         self._notify.close()

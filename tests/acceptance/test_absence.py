@@ -242,6 +242,66 @@ def test_what_is_asked_while_daemons_hand_over_is_answered_once(make_daemon: Mak
     assert "Traceback" not in daemon.said()
 
 
+def test_a_stop_that_comes_with_a_hand_over_is_too_late(make_daemon: MakeDaemon) -> None:
+    """The jobs stay: it is one or the other."""
+    daemon = make_daemon()
+    daemon.start()
+    with daemon.client() as client:
+        job = started(client, "sleepy", "sleeping")
+        assert daemon.process is not None
+        for signum in (signal.SIGSTOP, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT):
+            daemon.process.send_signal(signum)
+        assert daemon.process.wait(TIMEOUT_S) == 0
+        daemon.start()
+        assert (client.get(job.id).state, client.get(job.id).pid) == (State.RUNNING, job.pid)
+
+
+def test_a_hand_over_does_not_wait_for_what_is_to_be_deleted(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """The next daemon deletes it; who hands over is waited for."""
+    daemon = make_daemon()
+    daemon.start()
+    go = short_dir / "go"
+    with daemon.client() as client:
+        script = f"seq 3000 | xargs touch; touch {go}.ready; until [ -e {go} ]; do sleep 0.01; done"
+        job = client.submit("exec", {"argv": ["sh", "-c", script]})
+        wait_until(Path(f"{go}.ready").exists, "it to run")
+        leader = client.get(job.id).pid
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGSTOP)
+        go.touch()
+        wait_until(lambda: leader and not alive(leader), "it to end")
+        daemon.process.send_signal(signal.SIGUSR2)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert daemon.process.wait(TIMEOUT_S) == 0
+        work = daemon.state_dir / "jobs" / job.id / "1" / "work"
+        assert work.exists()
+        daemon.start()
+        assert client.wait(job.id, TIMEOUT_S).state is State.COMPLETED
+        wait_until(lambda: not work.exists(), "it to be deleted")
+
+
+def test_a_hand_over_takes_a_while_also_where_orphans_have_none(make_daemon: MakeDaemon, tree: str) -> None:
+    """Between the two daemons there is none, and that is no absence."""
+    daemon = make_daemon("--tree", tree, "--orphan-grace", "0")
+    daemon.start()
+    with daemon.client() as client:
+        job = started(client, "sleepy", "sleeping")
+        assert daemon.process is not None
+        assert job.pid is not None
+        guardian = psutil.Process(psutil.Process(job.pid).ppid())
+        daemon.process.send_signal(signal.SIGUSR2)
+        assert daemon.process.wait(TIMEOUT_S) == 0
+        looks = guardian.num_ctx_switches().voluntary
+        wait_until(lambda: guardian.num_ctx_switches().voluntary >= looks + 3, "the guardian to look around")
+        daemon.start()
+        assert (client.get(job.id).state, client.get(job.id).pid) == (State.RUNNING, job.pid)
+    kill(daemon, zygotes_too=False)
+    wait_until(lambda: not alive(job.pid or 0), "it to end, now that the daemon was killed")
+    daemon.start()
+    with daemon.client() as client:
+        assert client.wait(job.id, TIMEOUT_S).state is State.FAILED
+
+
 def test_a_takeover_where_nobody_runs_is_a_start(make_daemon: MakeDaemon) -> None:
     """So a unit file can always say it."""
     daemon = make_daemon("--takeover")

@@ -29,6 +29,8 @@ from annul.runtime.launch import Launch
 from annul.tree import Census, Look, Reaper, SessionTree, below, children_of, send
 
 ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
+HANDED_OVER = "handed-over"  # in the runtime directory, once a daemon has left for another, until that is there
+_HAND_OVER_S = 30.0  # that it may take, also where orphan_grace_s is less
 _LOOK_S = 0.5
 
 
@@ -49,6 +51,7 @@ class Absence:
 
     def __init__(self, notify: str, grace_s: float) -> None:
         self._notify = notify
+        self._handed_over = Path(notify).with_name(HANDED_OVER)
         self.grace_s = grace_s
         self._since: float | None = None
 
@@ -59,7 +62,8 @@ class Absence:
             return False
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        return now - self._since >= self.grace_s
+        grace_s = max(self.grace_s, _HAND_OVER_S) if self._handed_over.exists() else self.grace_s
+        return now - self._since >= grace_s
 
 
 class Charge:
@@ -165,7 +169,6 @@ class Alone:
         """From now on. `parent`: the zygote's pid. Called once, in the main thread."""
         self = cls(launch)
         signal.signal(ORPHAN_SIGNAL, self._orphaned)
-        signal.siginterrupt(ORPHAN_SIGNAL, False)  # the zygote's death is not the job's business
         prctl.set_parent_death_signal(ORPHAN_SIGNAL)
         if os.getppid() != parent:  # Race: it died before that
             self._orphaned(ORPHAN_SIGNAL, None)
