@@ -225,9 +225,7 @@ def _unusable(path: Path, what: str) -> str:
         return f"the {what} directory {path} cannot be made: {existing} is no directory"
     if existing == path and (problem := _why(lambda: places.check_private(path, what=what))):
         return problem
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return f"the {what} directory {path}: {existing} is not writable for uid {os.geteuid()}"
-    return ""
+    return _why(lambda: places.check_writable(path, existing, what=what))
 
 
 def _existing(path: Path) -> Path:

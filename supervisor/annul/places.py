@@ -22,6 +22,7 @@ def prepare(path: Path, *, what: str) -> None:
     except OSError as error:
         raise StartError(f"the {what} directory {path} cannot be made: {error}") from error
     check_private(path, what=what)
+    check_writable(path, path, what=what)
 
 
 def check_private(path: Path, *, what: str) -> None:
@@ -32,6 +33,12 @@ def check_private(path: Path, *, what: str) -> None:
             f"the {what} directory {path} must belong to uid {os.geteuid()} and be writable by nobody else "
             f"(it belongs to uid {found.st_uid}, mode {found.st_mode & 0o777:o}): chown or chmod it, or name another"
         )
+
+
+def check_writable(path: Path, existing: Path, *, what: str) -> None:
+    """Raises StartError where nothing can be made in a directory, or in the one that it is to be made in."""
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StartError(f"the {what} directory {path}: {existing} is not writable for uid {os.geteuid()}")
 
 
 def check_socket_path(runtime_dir: Path) -> None:
@@ -57,25 +64,33 @@ def lock(path: Path, *, what: str) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(fd)
-        raise StartError(
-            f"another annul daemon (pid {holder}) uses the {what} directory {path}: stop that one first, or give "
-            "this one directories of its own (--state-dir, --runtime-dir)"
-        ) from error
+        raise _held(path, what, pid) from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
-def take_over(state_dir: Path) -> None:
-    """Have the daemon that uses a state directory hand over: leave its jobs running, and end. Returns once it has.
+def check_not_held(path: Path, *, what: str, but_by: int) -> None:
+    """Raises StartError where another daemon than this one holds the directory's lock. Takes none."""
+    pid = holder(path)
+    if pid not in (None, but_by):
+        raise _held(path, what, pid)
 
-    Nothing is done where none runs there. Raises StartError where it does not end in time.
+
+def _held(path: Path, what: str, pid: object) -> StartError:
+    return StartError(
+        f"another annul daemon (pid {pid}) uses the {what} directory {path}: stop that one first, or give this one "
+        "directories of its own (--state-dir, --runtime-dir)"
+    )
+
+
+def take_over(state_dir: Path, pid: int) -> None:
+    """Have the daemon that holds a state directory hand over: leave its jobs running, and end. Returns once it has.
+
+    Raises StartError where it does not end in time.
     """
-    pid = holder(state_dir)
-    if pid is None:
-        return
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -88,8 +103,9 @@ def take_over(state_dir: Path) -> None:
         poll.register(fd, select.POLLIN)
         if not poll.poll(_HAND_OVER_S * 1000):
             raise StartError(
-                f"the daemon (pid {pid}) that uses {state_dir} did not hand over within {_HAND_OVER_S:g} s of SIGUSR2; "
-                "look into its log, or stop it"
+                f"the daemon (pid {pid}) that uses {state_dir} did not hand over within {_HAND_OVER_S:g} s of SIGUSR2. "
+                "It still will, as soon as it goes on: the signal cannot be taken back. If it is stopped, let it "
+                f"continue (kill -CONT {pid}) and start this one again; else look into its log"
             )
     except ProcessLookupError:
         return
