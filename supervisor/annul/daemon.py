@@ -81,7 +81,9 @@ class Daemon:
             places.lock(config.state_dir, what="state"),
             places.lock(config.runtime_dir, what="runtime"),
         ]
+        places.check_same_runtime(config.state_dir, config.runtime_dir)
         self.store = Store(config.state_dir / "annul.db")
+        places.note_runtime(config.state_dir, config.runtime_dir)
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
         self.cgroup = self._make_cgroup(cgroups)
@@ -372,6 +374,7 @@ class Daemon:
         if pid is None:
             return
         places.check_not_held(runtime_dir, what="runtime", but_by=pid)
+        places.check_same_runtime(state_dir, runtime_dir)
         check(state_dir / "annul.db")
         places.take_over(state_dir, pid)
 

@@ -183,7 +183,11 @@ def _why(attempt: Callable[[], object]) -> str:
 
 def _runtime(config: Config) -> Iterator[Finding]:
     path = config.runtime_dir
-    problem = _why(lambda: places.check_socket_path(path)) or _unusable(path, "runtime")
+    problem = (
+        _why(lambda: places.check_socket_path(path))
+        or _unusable(path, "runtime")
+        or _why(lambda: places.check_same_runtime(config.state_dir, path))
+    )
     if problem:
         yield Finding("runtime", Level.ERROR, problem)
         return

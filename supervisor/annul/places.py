@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import select
 import signal
 from pathlib import Path
 
+from annul import proc
+from annul.board import BOARD
 from annul.errors import StartError
 
+_log = logging.getLogger(__name__)
+_LAST_RUNTIME = "runtime_dir"  # in the state directory: the path of the runtime directory that was used last
 _SOCKET_PATH_MAX = 107  # bytes, sun_path less its final NUL
 _HAND_OVER_S = 30.0
 _LONGEST_NAME = len("/events.sock")
@@ -56,6 +61,60 @@ def check_same_file_system(state_dir: Path, outputs_dir: Path) -> None:
             f"{state_dir} and {outputs_dir} must be on one file system: outputs are published by rename. Name another "
             "--outputs-dir"
         )
+
+
+def check_same_runtime(state_dir: Path, runtime_dir: Path) -> None:
+    """Raises StartError where jobs of this state directory live that were started with another runtime directory.
+
+    Their cancel flags are there, and it is there that they look whether a daemon runs.
+    """
+    before = _last_runtime(state_dir)
+    if before is None or before == runtime_dir.resolve():
+        return
+    if alive := _alive_in(before):
+        raise StartError(
+            f"jobs still run that were started with the runtime directory {before} ({', '.join(alive[:3])}"
+            f"{', …' if alive[3:] else ''}): with {runtime_dir} they would find no daemon, and end. Give that one "
+            f"(--runtime-dir {before}), or wait until they are over"
+        )
+
+
+def note_runtime(state_dir: Path, runtime_dir: Path) -> None:
+    """For the next daemon's `check_same_runtime`. A full disk does not keep this one from starting."""
+    path = runtime_dir.resolve()
+    if _last_runtime(state_dir) == path:
+        return
+    new = state_dir / f"{_LAST_RUNTIME}.new"
+    try:
+        new.write_bytes(os.fsencode(path))
+        new.replace(state_dir / _LAST_RUNTIME)
+    except OSError as error:
+        _log.warning("cannot note which runtime directory is used: %s", error, extra={"action": "start"})
+
+
+def _last_runtime(state_dir: Path) -> Path | None:
+    try:
+        return Path(os.fsdecode((state_dir / _LAST_RUNTIME).read_bytes()))
+    except OSError:
+        return None
+
+
+def _alive_in(runtime_dir: Path) -> list[str]:
+    """The attempts in a runtime directory of which processes live. Where a daemon died, others are in it too."""
+    try:
+        names = sorted(os.listdir(runtime_dir / "jobs"))  # noqa: PTH208 (names of attempts)
+    except OSError:
+        return []
+    if not names:
+        return []
+    there = [one.pid for one in proc.everyone().values() if one.alive]
+    brands = {proc.branded(pid) for pid in there}
+    marks = frozenset[bytes]().union(*map(proc.marks, there))
+    return [
+        name
+        for name in names
+        if proc.brand_of(name) in brands or os.fsencode(runtime_dir / "jobs" / name / BOARD) in marks
+    ]
 
 
 def lock(path: Path, *, what: str) -> int:

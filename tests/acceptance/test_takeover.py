@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from annul_client import State
-from harness import TIMEOUT_S, DaemonProcess, alive, started
+from harness import TIMEOUT_S, DaemonProcess, alive, started, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -111,3 +112,71 @@ def test_the_runtime_directory_of_a_third_daemon(running: DaemonProcess, make_da
     third.start()
     assert third.process is not None
     assert f"pid {third.process.pid}" in take_over(running, "--runtime-dir", str(third.runtime_dir))
+
+
+# --- another runtime directory ----------------------------------------------------------------------------------
+
+
+def test_another_runtime_directory_while_jobs_run(running: DaemonProcess, short_dir: Path) -> None:
+    """The jobs would look for a daemon in the one that they were started with."""
+    said = take_over(running, "--runtime-dir", str(short_dir / "other"))
+    assert f"--runtime-dir {running.runtime_dir}" in said
+
+
+def move(daemon: DaemonProcess, runtime_dir: Path) -> None:
+    daemon.runtime_dir = runtime_dir
+    daemon.endpoint = f"ipc://{runtime_dir}/annul.sock"
+
+
+def test_another_runtime_directory_while_no_job_runs(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """Nothing is in the old one that anybody needs."""
+    daemon = make_daemon("--takeover")
+    daemon.start()
+    with daemon.client() as client:
+        client.wait(client.submit("quick").id, TIMEOUT_S)
+    old = daemon.process
+    assert old is not None
+    move(daemon, short_dir / "other")
+    daemon.start()
+    assert old.wait(TIMEOUT_S) == 0
+    with daemon.client() as client:
+        assert client.wait(client.submit("quick").id, TIMEOUT_S).state is State.COMPLETED
+
+
+def test_another_runtime_directory_after_a_crash(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """It is refused until the jobs are over, of which nobody has cleared the old one."""
+    daemon = make_daemon("--orphan-grace", "600")
+    daemon.start()
+    with daemon.client() as client:
+        job = started(client, "sleepy", "sleeping")
+    daemon.kill()
+    old = daemon.runtime_dir
+    move(daemon, short_dir / "other")
+    assert not daemon.try_start()
+    assert f"--runtime-dir {old}" in daemon.said()
+    assert job.pid is not None
+    assert alive(job.pid)
+    os.kill(job.pid, signal.SIGKILL)
+    wait_until(lambda: not alive(job.pid or 0), "the job to end")
+    assert list((old / "jobs").iterdir())
+    daemon.start()
+    with daemon.client() as client:
+        assert client.get(job.id).state is State.FAILED
+
+
+def test_a_runtime_directory_with_another_name_is_the_same(running: DaemonProcess, short_dir: Path) -> None:
+    """A symbolic link to it, say."""
+    assert running.process is not None
+    with running.client() as client:
+        job = started(client, "sleepy", "sleeping")
+    link = short_dir / "link"
+    link.symlink_to(running.runtime_dir)
+    old, real = running.process, running.runtime_dir
+    running.runtime_dir, running.options = link, (*running.options, "--takeover")
+    running.start()
+    assert old.wait(TIMEOUT_S) == 0
+    running.runtime_dir = real
+    with running.client() as client:
+        assert client.get(job.id).pid == job.pid
+        client.cancel(job.id)
+        assert client.wait(job.id, TIMEOUT_S).state is State.CANCELLED
