@@ -14,7 +14,6 @@ import click
 import msgspec
 
 from annul import logs
-from annul import places as daemon_places
 from annul.config import Config
 from annul.errors import StartError, StoreError
 from annul_client import places
@@ -162,9 +161,7 @@ def _run(config: Config, *, takeover: bool) -> None:
     os.umask(0o077)
     from annul.daemon import Daemon
 
-    if takeover:
-        daemon_places.take_over(config.state_dir)
-    running = Daemon(config)
+    running = Daemon(config, takeover=takeover)
     try:
         running.run()
     finally:

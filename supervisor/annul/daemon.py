@@ -36,7 +36,7 @@ from annul.retention import Retention
 from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
 from annul.server import TURN_MESSAGES, Caller, Server
-from annul.store import JobRecord, Store
+from annul.store import JobRecord, Store, check
 from annul.supervision import Supervision
 from annul.sweeper import Sweeper
 from annul_client import wire
@@ -51,8 +51,11 @@ _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 class Daemon:
     """Everything of one daemon. Made, run and closed in one thread."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Raises StartError where it cannot start; then nothing was changed but directories made."""
+    def __init__(self, config: Config, clock: Clock | None = None, *, takeover: bool = False) -> None:
+        """`takeover`: have the daemon that runs there hand over, once all that can be found out beside it is in order.
+
+        Raises StartError where it cannot start; then nothing was changed but directories made.
+        """
         self.config = config
         self.clock = clock or SystemClock()
         self.started = self.clock.monotonic()
@@ -68,18 +71,23 @@ class Daemon:
         places.prepare(config.state_dir / "jobs", what="job")
         places.prepare(config.runtime_dir / "zygotes", what="zygotes'")
         places.check_same_file_system(config.state_dir, config.outputs_dir)
+        prctl.set_child_subreaper()
+        _raise_file_limit()
+        self.catalog = Catalog(config.jobs)
+        cgroups = tree.choose_cgroup(config.tree)
+        if takeover:
+            self._take_over()
         # Both are locked before anything is bound: a second ipc bind silently steals the socket.
         self._locks = [
             places.lock(config.state_dir, what="state"),
             places.lock(config.runtime_dir, what="runtime"),
         ]
-        prctl.set_child_subreaper()
-        _raise_file_limit()
-        self.catalog = Catalog(config.jobs)
+        places.check_same_runtime(config.state_dir, config.runtime_dir)
         self.store = Store(config.state_dir / "annul.db")
+        places.note_runtime(config.state_dir, config.runtime_dir)
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
-        self.cgroup = self._make_cgroup()
+        self.cgroup = self._make_cgroup(cgroups)
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self._nudges_queued = _nudges_queued()
@@ -362,9 +370,19 @@ class Daemon:
             per_type={name: limit for name, limit in per_type.items() if limit},
         )
 
-    def _make_cgroup(self) -> Path | None:
+    def _take_over(self) -> None:
+        """Have the daemon that runs there leave, unless something is known that would keep this one from following."""
+        state_dir, runtime_dir = self.config.state_dir, self.config.runtime_dir
+        pid = places.holder(state_dir)
+        if pid is None:
+            return
+        places.check_not_held(runtime_dir, what="runtime", but_by=pid)
+        places.check_same_runtime(state_dir, runtime_dir)
+        check(state_dir / "annul.db")
+        places.take_over(state_dir, pid)
+
+    def _make_cgroup(self, parent: Path | None) -> Path | None:
         """The directory below which each attempt gets its cgroup; None: by session."""
-        parent = tree.choose_cgroup(self.config.tree)
         if parent is None:
             return None
         own = parent / tree.daemons_group(self.config.state_dir)

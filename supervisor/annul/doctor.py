@@ -183,7 +183,11 @@ def _why(attempt: Callable[[], object]) -> str:
 
 def _runtime(config: Config) -> Iterator[Finding]:
     path = config.runtime_dir
-    problem = _why(lambda: places.check_socket_path(path)) or _unusable(path, "runtime")
+    problem = (
+        _why(lambda: places.check_socket_path(path))
+        or _unusable(path, "runtime")
+        or _why(lambda: places.check_same_runtime(config.state_dir, path))
+    )
     if problem:
         yield Finding("runtime", Level.ERROR, problem)
         return
@@ -225,9 +229,7 @@ def _unusable(path: Path, what: str) -> str:
         return f"the {what} directory {path} cannot be made: {existing} is no directory"
     if existing == path and (problem := _why(lambda: places.check_private(path, what=what))):
         return problem
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return f"the {what} directory {path}: {existing} is not writable for uid {os.geteuid()}"
-    return ""
+    return _why(lambda: places.check_writable(path, existing, what=what))
 
 
 def _existing(path: Path) -> Path:

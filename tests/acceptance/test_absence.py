@@ -331,6 +331,7 @@ def test_a_stopped_daemon_that_does_not_hand_over_is_said(daemon: DaemonProcess)
         os.kill(daemon.process.pid, signal.SIGCONT)
     assert done.returncode == 1
     assert f"pid {daemon.process.pid}" in done.stderr
+    assert "It still will" in done.stderr
     assert daemon.process.wait(TIMEOUT_S) == 0  # it hands over as soon as it can
     daemon.start()
 
