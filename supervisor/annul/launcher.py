@@ -47,7 +47,7 @@ _ZYGOTE_ENV = (
 class Listener(msgspec.Struct, frozen=True):
     """What the launcher tells, in the loop thread."""
 
-    launched: Callable[[str, int, int], None]  # name, pid, pidfd (now the callee's)
+    launched: Callable[[str, int, int | None], None]  # name, pid, pidfd (now the callee's; None: it got lost)
     not_launched: Callable[[str, str], None]  # name, why; whether a process exists is unknown
     exited: Callable[[int, int], None]  # pid, status as of waitpid
     guardian_ended: Callable[[], None]  # what it kept together is so no longer
@@ -89,15 +89,22 @@ class Zygote:
         finally:
             theirs.close()
         self._note = terms.zygotes_dir / str(self.process.pid)
-        one = proc.stat(self.process.pid)
-        self._note.write_text(str(one.start_time if one else 0))
+        try:
+            one = proc.stat(self.process.pid)
+            self._note.write_text(str(one.start_time if one else 0))
+        except OSError:  # the next daemon would not find it
+            self.socket.close()
+            self.process.kill()
+            self.process.wait()
+            self._note.unlink(missing_ok=True)
+            raise
         self.ready = False
         self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
         self.heard = 0.0  # when it last said something, monotonic
         self.children: set[int] = set()  # pids of leaders it has forked and not reaped
         self._out = bytearray()
         self._in = Unframer()
-        self._fds: deque[int] = deque()
+        self._fds: deque[int | None] = deque()  # None: there was no descriptor left to receive it with
 
     @property
     def wants_to_write(self) -> bool:
@@ -121,25 +128,26 @@ class Zygote:
         messages: list[bytes] = []
         for _ in range(_READS):  # the kernel gives out what came with one descriptor by itself
             try:
-                data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+                data, fds, flags, _ = socket.recv_fds(self.socket, 65536, 16)
             except BlockingIOError:
                 return messages, False
             except ConnectionResetError:
                 return messages, True
-            self._fds += fds
+            self._fds += fds or ([None] if flags & socket.MSG_CTRUNC else [])
             messages += self._in.feed(data)
             if not data:
                 return messages, True
         return messages, False
 
-    def take_fd(self) -> int:
+    def take_fd(self) -> int | None:
         return self._fds.popleft()
 
     def close(self) -> None:
         """Let it go: it ends on its own; a stopped one has to be killed."""
         self.socket.close()
         for fd in self._fds:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
         self._fds.clear()
 
     def forget(self) -> None:

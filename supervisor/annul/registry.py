@@ -33,6 +33,7 @@ class Active:
         self.attempt_dir = attempt_dir
         self.pid: int | None = None
         self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
+        self.not_launched = ""  # why its zygote has not told of a process; to be settled when `launch_by` is reached
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
         self.launch_error = ""  # why no process of it could be made
@@ -50,6 +51,7 @@ class Active:
         self.timeout_at: float | None = None
         self.start_by: float | None = None
         self.launch_by: float | None = None
+        self.rest_until = 0.0  # nothing is due before: something failed just now
         self.status_by: float | None = None
         self.look_at: float | None = None
         self.log_at: float | None = None
@@ -85,7 +87,8 @@ class Active:
         ]
         if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))
-        return min((at for at in times if at is not None), default=None)
+        due = min((at for at in times if at is not None), default=None)
+        return None if due is None else max(due, self.rest_until)
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.members.values()):
@@ -102,14 +105,8 @@ class Active:
         for pid in pids:
             if pid in self.members or pid == self.pid:
                 continue
-            try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                continue  # gone meanwhile: the next look tells
-            if (one := proc.stat(pid)) is None or not one.alive:
-                os.close(fd)
-                continue
-            self.members[pid] = fd
+            if (one := proc.stat(pid)) is not None and (fd := proc.open_pidfd(pid, one.start_time)) is not None:
+                self.members[pid] = fd
 
 
 class Waiter:

@@ -7,6 +7,7 @@ none ever will. In the loop thread; nothing in here waits.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -36,6 +37,14 @@ _ENV = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
+
+_REGISTER_S = 1.0  # for a process that was just forked to write its pid on its board
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it is for want of something that there may be again in a moment: room, descriptors, memory."""
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def admit(sup: Supervision) -> None:
@@ -79,7 +88,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
     def undo(_: StoreError) -> None:
         if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
             sup.leader_is_gone(active)
-            ending.look(sup, active)
+            sup.guarded(active, lambda one: ending.look(sup, one))
             return
         sup.registry.free(active)
         ending.discard(sup, active)
@@ -155,32 +164,44 @@ def _launch(sup: Supervision, active: Active) -> None:
     sup.launcher.launch(launch, job_type.preload, now)
 
 
-def launched(sup: Supervision, name: str, pid: int, pidfd: int) -> None:
+def launched(sup: Supervision, name: str, pid: int, pidfd: int | None) -> None:
+    """`pidfd`: None where there was no descriptor left to receive it with."""
     active = sup.registry.by_name(name)
     if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
-        send_by(pidfd, signal.SIGKILL)
-        os.close(pidfd)
+        if pidfd is not None:
+            send_by(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        return
+    if pidfd is None:  # its board tells of it, in a moment
+        active.not_launched = "no descriptor was left for its process"
+        active.launch_by = sup.clock.monotonic() + _REGISTER_S
         return
     active.launch_by = None
     if active.pid is not None:
         os.close(pidfd)  # found by its board already
         return
     active.pid, active.pidfd = pid, pidfd
-    stopping.climb(sup, active)
+    sup.guarded(active, lambda one: stopping.climb(sup, one))
 
 
 def not_launched(sup: Supervision, name: str, why: str) -> None:
     """The zygote is gone, or could not fork. Whether there is a process is unknown: the board tells."""
     active = sup.registry.by_name(name)
-    if active is None:
-        return
-    active.launch_by = None
+    if active is not None:
+        active.not_launched, active.launch_by = why, sup.clock.monotonic()
+        sup.guarded(active, lambda one: settle_launch(sup, one))
+
+
+def settle_launch(sup: Supervision, active: Active) -> None:
+    """Find out by the board what became of a launch. As long as that fails, it is tried again."""
     match find_leader(sup, active):
         case Leader.NONE:
-            give_up(sup, active, why)
+            give_up(sup, active, active.not_launched)
         case Leader.ALIVE:
+            active.launch_by = None
             stopping.climb(sup, active)
         case Leader.ENDED:
+            active.launch_by = None
             ending.look(sup, active)
 
 
@@ -188,8 +209,8 @@ def find_leader(sup: Supervision, active: Active) -> Leader:
     """Get hold of the process that has registered on the board, where its zygote has not told of it."""
     registered = active.board.process()
     if active.pid is None and registered is not None:
-        active.pid = registered[0]
         active.pidfd = proc.open_pidfd(*registered)
+        active.pid = registered[0]
         if active.pidfd is None:
             sup.leader_is_gone(active)
     if active.pid is None:
@@ -213,6 +234,7 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
         os.close(active.pidfd)
         active.pidfd = None
     sup.leader_is_gone(active)
+    active.launch_by = None
     failures = sup.registry.count_failed_launch(active.record.id)
     if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):
         _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})

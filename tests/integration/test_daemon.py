@@ -25,7 +25,15 @@ from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, started, wa
 MakeDaemon = Callable[..., DaemonProcess]
 
 
-def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def serve(
+    *arguments: str, env: dict[str, str] | None = None, descriptors: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`descriptors`: how many it may have."""
+
+    def limit() -> None:
+        if descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     return subprocess.run(
         [sys.executable, "-m", "annul", "serve", *arguments],
         capture_output=True,
@@ -33,6 +41,7 @@ def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comp
         timeout=TIMEOUT_S,
         check=False,
         env={**os.environ, **(env or {})},
+        preexec_fn=limit,
     )
 
 
@@ -133,6 +142,29 @@ def test_jobs_outlive_a_killed_daemon_and_are_adopted(make_daemon: MakeDaemon) -
         client.cancel(job.id)
         assert client.wait(job.id, 20).state is State.CANCELLED
     assert not alive(pid)
+
+
+def test_a_daemon_with_too_few_descriptors_leaves_the_jobs_alone(make_daemon: MakeDaemon) -> None:
+    """Whom it cannot look at is unknown, never dead: it refuses to start, says what to do, and the next adopts all."""
+    count = 12
+    daemon = make_daemon("--max-running", str(count))
+    daemon.start()
+    with daemon.client() as client:
+        jobs = [started(client, "sleepy", "sleeping") for _ in range(count)]
+    assert daemon.process is not None
+    needed = len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
+    daemon.kill()
+    for descriptors in (needed - 8, needed - 4, needed - 2, needed):
+        done = serve(*daemon.arguments(), descriptors=descriptors, env={"PYTHONPATH": daemon._path()})
+        assert done.returncode == 1
+        assert "LimitNOFILE" in done.stderr
+        assert all(alive(job.pid) for job in jobs if job.pid)
+        assert len(list((daemon.runtime_dir / "jobs").glob("*/board"))) == count
+    daemon.start()
+    with daemon.client() as client:
+        assert [(client.get(job.id).state, client.get(job.id).pid) for job in jobs] == [
+            (State.RUNNING, job.pid) for job in jobs
+        ]
 
 
 def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> None:
