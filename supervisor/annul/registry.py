@@ -20,6 +20,8 @@ from annul.scheduling import Limits, Queue, Running
 from annul.store import JobRecord
 from annul.tree import Tree
 
+_WATCHED = 16  # survivors of one attempt at once; that the others end is seen in the next look
+
 
 class Active:
     """One attempt: its facts, and the handles on what is alive of it."""
@@ -99,10 +101,12 @@ class Active:
         self.board.close()
 
     def watch(self, pids: list[int]) -> None:
-        """Hold a pidfd on each of these, so that the poll tells when one ends."""
+        """Hold a pidfd on a few of these, so that the poll tells when one ends: descriptors are for everybody."""
         for pid in set(self.members) - set(pids):
             os.close(self.members.pop(pid))
         for pid in pids:
+            if len(self.members) >= _WATCHED:
+                return
             if pid in self.members or pid == self.pid:
                 continue
             if (one := proc.stat(pid)) is not None and (fd := proc.open_pidfd(pid, one.start_time)) is not None:
@@ -128,6 +132,8 @@ class Registry:
         self.running = Running()
         self.active: dict[str, Active] = {}  # by job id
         self._failed_launches: dict[str, int] = {}  # by job id, until it runs or is over
+        self.admit_at: float | None = None  # nobody is admitted before: there was no room for it
+        self.admit_failures = 0  # in a row
         self._later: list[tuple[float, str]] = []  # heap of (when a job is to be lined up, its id)
         self._waiting: dict[str, list[Waiter]] = {}
         self._waits: list[tuple[float, int, Waiter]] = []

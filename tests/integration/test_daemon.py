@@ -167,6 +167,27 @@ def test_a_daemon_with_too_few_descriptors_leaves_the_jobs_alone(make_daemon: Ma
         ]
 
 
+def test_a_daemon_that_runs_out_of_descriptors_concludes_nothing(make_daemon: MakeDaemon) -> None:
+    """Neither of the job that ended meanwhile nor of the one whose turn it is; with descriptors again, both go on."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    assert daemon.process is not None
+    with daemon.client() as client:
+        job = started(client, "sleepy", "sleeping")
+        after = client.submit("sleepy", {})
+        before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (12, before[1]))  # it has more than that
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGKILL)
+        wait_until(lambda: daemon.said().count("Too many open files") > 1, "it to look again")
+        assert (client.get(job.id).state, client.get(after.id).state) == (State.RUNNING, State.QUEUED)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
+        ended = client.wait(job.id, 20)
+        assert ended.error is not None
+        assert (ended.state, ended.error.code) == (State.FAILED, "crashed")
+        wait_until(lambda: client.get(after.id).progress.stage == "sleeping", "the next to run")
+
+
 def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> None:
     """A ladder under way is taken up by the next daemon, with its deadline."""
     daemon = make_daemon()

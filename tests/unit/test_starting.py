@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from annul import ending, proc, starting
+from annul.catalog import stand_in
 from annul.errors import StoreError
 from annul_client.wire import State
 from desk import Desk
@@ -75,6 +79,75 @@ def test_a_job_whose_submit_was_refused_is_not_queued(desk: Desk) -> None:
     assert refusals
     assert len(desk.registry.queue) == 0
     assert not desk.registry.active
+
+
+# --- no room for it ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(desk: Desk) -> Callable[..., AbstractContextManager[object]]:
+    """Makes the next boards fail, of a type with so many retries. Only "j2" is in the queue."""
+    desk.registry.queue.remove("j1")
+
+    @contextmanager
+    def fail_with(number: int, *, retries: int = 0) -> Iterator[None]:
+        known = stand_in("t")
+        known = msgspec.structs.replace(known, type=msgspec.structs.replace(known.type, retries=retries))
+        desk.supervision.catalog.known["t"] = known
+
+        def fail(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", fail)
+            yield
+
+    return fail_with
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_a_job_keeps_its_place_where_there_is_no_room_now(
+    desk: Desk, full: Callable[..., AbstractContextManager[object]], number: int
+) -> None:
+    """It is tried again, ever less often, leaves nothing behind meanwhile, and starts when there is room."""
+    jobs = desk.config.runtime_dir / "jobs"
+    gaps = []
+    with full(number):
+        for _ in range(7):
+            starting.admit(desk.supervision)
+            desk.commit()
+            assert desk.job("j2").state is State.QUEUED
+            assert "j2" in desk.registry.queue
+            assert list(jobs.glob("j2*")) == []
+            assert desk.registry.admit_at is not None
+            gaps.append(round(desk.registry.admit_at - desk.now, 3))
+            desk.now = desk.registry.admit_at
+    assert gaps == [0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 1.0]
+    desk.now -= 0.01
+    starting.admit(desk.supervision)
+    assert "j2" in desk.registry.queue
+    desk.now += 0.01
+    starting.admit(desk.supervision)
+    assert (list(desk.registry.active), desk.registry.admit_at) == (["j2"], None)
+
+
+def test_a_job_that_cannot_be_prepared_fails_by_the_retries_of_its_type(
+    desk: Desk, full: Callable[..., AbstractContextManager[object]]
+) -> None:
+    """Where waiting for room would not help."""
+    with full(errno.EIO, retries=1):
+        starting.admit(desk.supervision)
+        desk.commit()
+        assert (desk.job("j2").state, desk.job("j2").failures) == (State.QUEUED, 1)
+        later = desk.registry.next_later()
+        assert later is not None
+        desk.now = later
+        starting.line_up_due(desk.supervision)
+        starting.admit(desk.supervision)
+        desk.commit()
+    error = desk.job("j2").error
+    assert error is not None
+    assert (desk.job("j2").state, error.code) == (State.FAILED, "launch_failed")
 
 
 # --- looks that fail --------------------------------------------------------------------------------------------
@@ -152,3 +225,20 @@ def test_a_step_of_the_ladder_that_failed_is_taken_again(running: Desk, monkeypa
         assert running.active.board.flag
     running.wait(1.1)
     assert running.active.ladder.sigterm is not None
+
+
+def test_few_survivors_of_a_job_are_watched_at_once(running: Desk) -> None:
+    """A job that leaves hundreds behind must not use up the daemon's descriptors; when some end, others are watched."""
+    active = running.active
+    many = [subprocess.Popen(["sleep", "1000"]) for _ in range(40)]
+    try:
+        active.watch([one.pid for one in many])
+        first = set(active.members)
+        assert 0 < len(first) <= 16
+        active.watch([one.pid for one in many if one.pid not in first])
+        assert len(active.members) == len(first)
+        assert first.isdisjoint(active.members)
+    finally:
+        for one in many:
+            one.kill()
+            one.wait()
