@@ -122,12 +122,16 @@ class Desk:
 
     def give_in(self) -> None:
         """The kernel ends it at last, and the poll says so."""
+        self.end()
+        ending.look(self.supervision, self.active)
+        self.commit()
+
+    def end(self) -> None:
+        """It has ended, which is noted and not looked at yet."""
         self.process.kill()
         self.process.wait()
         self.kernel.pids.clear()
         ending.note_end(self.supervision, self.active)
-        ending.look(self.supervision, self.active)
-        self.commit()
 
     def job(self, job_id: str = "j1") -> JobRecord:
         found = self.store.job(job_id)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def alive(pid: int) -> bool:
         return False
     fields = data.rpartition(")")[2].split()
     return fields[0] not in "ZX" or (fields[0] == "Z" and int(fields[17]) > 1)
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process gets no new ones; those that it has stay."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def processes_with(text: str) -> list[int]:

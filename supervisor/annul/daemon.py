@@ -221,7 +221,7 @@ class Daemon:
             self.ledger.retry_at,
         ]
         if not self.stopping:
-            dues += [self.retention.next_due(), now if self._leftovers.waiting else None]
+            dues += [self.registry.admit_at, self.retention.next_due(), now if self._leftovers.waiting else None]
         delayed = self.registry.queue.next_due()
         if delayed is not None and not self.stopping:
             # Race: the wall clock may be set meanwhile, and nobody tells.

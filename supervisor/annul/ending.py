@@ -49,7 +49,7 @@ def exited(sup: Supervision, pid: int, status: int) -> None:
     if active is not None:
         active.status = status
         if active.status_by is not None:
-            look(sup, active)
+            sup.guarded(active, lambda one: look(sup, one))
 
 
 def look(sup: Supervision, active: Active) -> None:
@@ -86,6 +86,8 @@ def _conclude_soon(sup: Supervision, active: Active) -> None:
     try:
         ended = outcome.read(active.attempt_dir)
     except (OSError, ValueError) as error:
+        if starting.may_pass(error):
+            raise
         _log.error("reading the outcome of %s: %s", active.name, error, extra={"action": "outcome"})
         ended = Outcome(
             verdict=Verdict.FAILED,

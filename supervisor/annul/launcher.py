@@ -47,7 +47,7 @@ _ZYGOTE_ENV = (
 class Listener(msgspec.Struct, frozen=True):
     """What the launcher tells, in the loop thread."""
 
-    launched: Callable[[str, int, int], None]  # name, pid, pidfd (now the callee's)
+    launched: Callable[[str, int, int | None], None]  # name, pid, pidfd (now the callee's; None: it got lost)
     not_launched: Callable[[str, str], None]  # name, why; whether a process exists is unknown
     exited: Callable[[int, int], None]  # pid, status as of waitpid
     guardian_ended: Callable[[], None]  # what it kept together is so no longer
@@ -97,25 +97,40 @@ class Zygote:
             theirs.close()
         self._note = terms.zygotes_dir / str(self.process.pid)
         self.strangers: frozenset[tuple[int, int]] = frozenset()
-        self._write_note()
+        try:
+            self._write_note()
+        except OSError:  # the next daemon would not find it
+            self.socket.close()
+            self.process.kill()
+            self.process.wait()
+            raise
         self.ready = False
         self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
         self.heard = 0.0  # when it last said something, monotonic
         self.children: set[int] = set()  # pids of leaders it has forked and not reaped
         self._out = bytearray()
         self._in = Unframer()
-        self._fds: deque[int] = deque()
+        self._fds: deque[int | None] = deque()  # None: there was no descriptor left to receive it with
 
     def _write_note(self) -> None:
         one = proc.stat(self.process.pid)
-        note = _Note(one.start_time if one else 0, self.strangers)
-        self._note.write_bytes(msgspec.json.encode(note))
+        part = self._note.with_suffix(".part")
+        try:
+            part.write_bytes(msgspec.json.encode(_Note(one.start_time if one else 0, self.strangers)))
+            part.replace(self._note)
+        finally:
+            part.unlink(missing_ok=True)
 
     def has_become_ready(self, strangers: frozenset[tuple[int, int]]) -> None:
         self.ready = True
         self.strangers = strangers
         if strangers:
-            self._write_note()
+            try:
+                self._write_note()
+            except OSError as error:  # the note that there is serves this daemon's jobs as well
+                _log.warning(
+                    "noting what zygote %d has started: %s", self.process.pid, error, extra={"action": "zygote"}
+                )
 
     @property
     def wants_to_write(self) -> bool:
@@ -139,25 +154,26 @@ class Zygote:
         messages: list[bytes] = []
         for _ in range(_READS):  # the kernel gives out what came with one descriptor by itself
             try:
-                data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+                data, fds, flags, _ = socket.recv_fds(self.socket, 65536, 16)
             except BlockingIOError:
                 return messages, False
             except ConnectionResetError:
                 return messages, True
-            self._fds += fds
+            self._fds += fds or ([None] if flags & socket.MSG_CTRUNC else [])
             messages += self._in.feed(data)
             if not data:
                 return messages, True
         return messages, False
 
-    def take_fd(self) -> int:
+    def take_fd(self) -> int | None:
         return self._fds.popleft()
 
     def close(self) -> None:
         """Let it go: it ends on its own; a stopped one has to be killed."""
         self.socket.close()
         for fd in self._fds:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
         self._fds.clear()
 
     def forget(self) -> None:

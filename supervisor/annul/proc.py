@@ -1,11 +1,12 @@
 """/proc, read as the kernel writes it: who is alive, whose child, which session. See proc(5).
 
-Everything here is a snapshot: by the time it is read a process may be gone. A process that cannot be read is
-reported as None ("gone or not ours to see"), never guessed at.
+Everything here is a snapshot: by the time it is read a process may be gone. One that is gone, or not ours to see, is
+reported as None. A look that fails for any other reason (no descriptor is left, say) is no answer and raises OSError.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -13,6 +14,14 @@ import time
 from pathlib import Path
 
 import msgspec
+
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
+
+
+def expect_gone(error: OSError) -> None:
+    """Raises the error of a look again, unless it says that what was looked at is gone, or not ours to see."""
+    if error.errno not in _GONE:
+        raise error
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -37,11 +46,13 @@ class Stat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def stat(pid: int) -> Stat | None:
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        expect_gone(error)
         return None
     try:
         data = os.read(fd, 1024)
-    except OSError:
+    except OSError as error:
+        expect_gone(error)
         return None
     finally:
         os.close(fd)
@@ -58,13 +69,26 @@ def stat(pid: int) -> Stat | None:
     )
 
 
+def pidfd(pid: int) -> int | None:
+    """A pidfd on whoever has that pid now, or None where no process has."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the number is only a thread's, group's or session's by now
+            expect_gone(error)
+        return None
+
+
 def open_pidfd(pid: int, start_time: int) -> int | None:
     """A pidfd on exactly that process, or None where it is gone (or its pid is a stranger's by now: C8)."""
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
+    fd = pidfd(pid)
+    if fd is None:
         return None
-    one = stat(pid)
+    try:
+        one = stat(pid)
+    except OSError:
+        os.close(fd)
+        raise
     if one is None or one.start_time != start_time or not one.alive:
         os.close(fd)
         return None
@@ -87,13 +111,15 @@ def children(pid: int) -> list[int]:
     """
     try:
         fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        expect_gone(error)
         return []
     try:
         data = b""
         while chunk := os.read(fd, 65536):
             data += chunk
-    except OSError:
+    except OSError as error:
+        expect_gone(error)
         return []
     finally:
         os.close(fd)
@@ -122,8 +148,8 @@ def marks(pid: int) -> frozenset[bytes]:
                 path = line.removesuffix(b" (deleted)")
                 if path.endswith(b"/board"):
                     found.add(path[path.index(b"/") :])
-    except OSError:
-        pass
+    except OSError as error:
+        expect_gone(error)
     return frozenset(found)
 
 
@@ -151,7 +177,8 @@ def branded(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
             line = next((line for line in file if line.startswith(b"Max realtime timeout")), b"")
-    except OSError:
+    except OSError as error:
+        expect_gone(error)
         return None
     soft = line.split()[3:4]
     return int(soft[0]) if soft and soft[0].isdigit() and int(soft[0]) >= _BRAND else None

@@ -6,14 +6,19 @@ process that cannot be asked for is unknown, never dead: only a pid that is gone
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from annul import ending, lifecycle, proc, starting, stopping, tree
 from annul.board import BOARD, GIVEN_UP, Board
 from annul.catalog import stand_in
+from annul.errors import StartError
 from annul.lifecycle import Event, StopKind, TakeUp
 from annul.registry import Active
 from annul.store import JobRecord
@@ -23,23 +28,58 @@ if TYPE_CHECKING:
     from annul.daemon import Daemon
 
 _log = logging.getLogger(__name__)
+_SPARE = 16
 
 
 def recover(daemon: Daemon) -> None:
-    """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request."""
-    _forget_other_boots(daemon.config.runtime_dir)
-    daemon.supervision.launcher.find_guardians()
+    """Bring the registry up to what the store, the boards and /proc tell. Called once, before any request.
+
+    Raises StartError where that cannot be told; nothing was committed then.
+    """
+    with _needed("looking at what earlier daemons left"):
+        _forget_other_boots(daemon.config.runtime_dir)
+        daemon.supervision.launcher.find_guardians()
+    # All are held before any is acted on: a leader that is not known yet would be taken for what another left behind.
+    held = []
+    for record in daemon.store.unfinished():
+        with _needed(f"looking for the processes of job {record.id}"):
+            held.append(_hold(daemon, record))
+    with _needed(f"having {_SPARE} descriptors to spare beside those for the jobs that run"):
+        _check_spare()
     for record in daemon.store.unpublished():
         if ending.publish(daemon.supervision, record):
             ending.sweep(daemon.supervision, daemon.supervision.attempt_dir(record), keep_staging=False)
     wall = daemon.clock.wall()
     for entry in daemon.store.queued(wall + lifecycle.RETRY_MAX_S):  # the wall clock may have been set meanwhile
         daemon.registry.queue.add(entry, wall)
-    # All are held before any is acted on: a leader that is not known yet would be taken for what another left behind.
-    for active in [_hold(daemon, record) for record in daemon.store.unfinished()]:
+    for active in held:
         if active is not None:
-            _take_up(daemon, active)
-    _sweep(daemon)
+            with _needed(f"looking at the processes of job {active.record.id}"):
+                _take_up(daemon, active)
+    with _needed("looking for what no job accounts for"):
+        _sweep(daemon)
+
+
+@contextmanager
+def _needed(what: str) -> Iterator[None]:
+    """Without that the daemon does not start: what could not be looked at is unknown, never gone."""
+    try:
+        yield
+    except OSError as error:
+        out = error.errno in (errno.EMFILE, errno.ENFILE)
+        advice = "raise the limit of open files (LimitNOFILE= of the service, or ulimit -n)" if out else "mend that"
+        raise StartError(f"{what}: {error}; {advice} and start again. The jobs were left as they are.") from error
+
+
+def _check_spare() -> None:
+    """Raises OSError where there are not descriptors enough for zygotes, clients and looks."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _SPARE:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
@@ -87,12 +127,13 @@ def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
     flag does not reach the job, but SIGTERM does. None where no process of it is known."""
     try:
         return Board.open(run_dir / BOARD)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         noted = daemon.store.attempt(record.id, record.attempt)
     if noted is None or noted[0] != proc.boot_id():
         return None
     _log.warning("the board of job %s is gone: making another", record.id, extra={"action": "adopt"})
-    shutil.rmtree(run_dir, ignore_errors=True)
+    if run_dir.exists():
+        shutil.rmtree(run_dir)
     run_dir.mkdir(mode=0o700)
     board = Board.create(run_dir / BOARD)
     board.set_process(*noted[1:])
@@ -138,7 +179,10 @@ def _forget_other_boots(runtime_dir: Path) -> None:
     mark = runtime_dir / "boot_id"
     now = proc.boot_id()
     if mark.exists() and mark.read_text() != now:
-        shutil.rmtree(runtime_dir / "jobs", ignore_errors=True)
+        try:
+            shutil.rmtree(runtime_dir / "jobs")
+        except FileNotFoundError:
+            pass
     mark.write_text(now)
     (runtime_dir / "jobs").mkdir(exist_ok=True, mode=0o700)
 

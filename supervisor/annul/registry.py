@@ -20,6 +20,8 @@ from annul.scheduling import Limits, Queue, Running
 from annul.store import JobRecord
 from annul.tree import Tree
 
+_WATCHED = 16  # survivors of one attempt at once; that the others end is seen in the next look
+
 
 class Active:
     """One attempt: its facts, and the handles on what is alive of it."""
@@ -33,6 +35,7 @@ class Active:
         self.attempt_dir = attempt_dir
         self.pid: int | None = None
         self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
+        self.not_launched = ""  # why its zygote has not told of a process; to be settled when `launch_by` is reached
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
         self.launch_error = ""  # why no process of it could be made
@@ -50,6 +53,7 @@ class Active:
         self.timeout_at: float | None = None
         self.start_by: float | None = None
         self.launch_by: float | None = None
+        self.rest_until = 0.0  # nothing is due before: something failed just now
         self.status_by: float | None = None
         self.look_at: float | None = None
         self.log_at: float | None = None
@@ -85,7 +89,8 @@ class Active:
         ]
         if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))
-        return min((at for at in times if at is not None), default=None)
+        due = min((at for at in times if at is not None), default=None)
+        return None if due is None else max(due, self.rest_until)
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.members.values()):
@@ -96,20 +101,16 @@ class Active:
         self.board.close()
 
     def watch(self, pids: list[int]) -> None:
-        """Hold a pidfd on each of these, so that the poll tells when one ends."""
+        """Hold a pidfd on a few of these, so that the poll tells when one ends: descriptors are for everybody."""
         for pid in set(self.members) - set(pids):
             os.close(self.members.pop(pid))
         for pid in pids:
+            if len(self.members) >= _WATCHED:
+                return
             if pid in self.members or pid == self.pid:
                 continue
-            try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                continue  # gone meanwhile: the next look tells
-            if (one := proc.stat(pid)) is None or not one.alive:
-                os.close(fd)
-                continue
-            self.members[pid] = fd
+            if (one := proc.stat(pid)) is not None and (fd := proc.open_pidfd(pid, one.start_time)) is not None:
+                self.members[pid] = fd
 
 
 class Waiter:
@@ -131,6 +132,8 @@ class Registry:
         self.running = Running()
         self.active: dict[str, Active] = {}  # by job id
         self._failed_launches: dict[str, int] = {}  # by job id, until it runs or is over
+        self.admit_at: float | None = None  # nobody is admitted before: there was no room for it
+        self.admit_failures = 0  # in a row
         self._later: list[tuple[float, str]] = []  # heap of (when a job is to be lined up, its id)
         self._waiting: dict[str, list[Waiter]] = {}
         self._waits: list[tuple[float, int, Waiter]] = []

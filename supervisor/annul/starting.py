@@ -7,8 +7,10 @@ none ever will. In the loop thread; nothing in here waits.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import random
 import shutil
 import signal
 from typing import TYPE_CHECKING
@@ -18,8 +20,8 @@ from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
 from annul.launcher import ANSWER_WAIT_S
-from annul.lifecycle import Event, Leader
-from annul.registry import Active
+from annul.lifecycle import Conclusion, Event, Leader
+from annul.registry import Active, Registry
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
@@ -37,17 +39,43 @@ _ENV = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
 
+_REGISTER_S = 1.0  # for a process that was just forked to write its pid on its board
+_ROOM_AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # as for the store
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it is for want of something that there may be again in a moment: room, descriptors, memory."""
+    return isinstance(error, OSError) and error.errno in _PASSING
+
 
 def admit(sup: Supervision) -> None:
-    """Give free slots to those whose turn it is. Where the store cannot be read, they keep their place."""
-    registry = sup.registry
+    """Give free slots to those whose turn it is. Where the store cannot be read, or there is no room, they keep their
+    place.
+    """
+    registry, now = sup.registry, sup.clock.monotonic()
+    if registry.admit_at is not None and now < registry.admit_at:
+        return
+    registry.admit_at = None
     while (entry := registry.queue.admit(registry.running, registry.limits, sup.clock.wall())) is not None:
         try:
             _admit(sup, entry)
         except StoreError as error:
             registry.queue.add(entry, sup.clock.wall())
-            sup.ledger.put_off(error, sup.clock.monotonic())
+            sup.ledger.put_off(error, now)
             return
+        except OSError as error:
+            registry.queue.add(entry, sup.clock.wall())
+            _put_off(registry, error, now)
+            return
+
+
+def _put_off(registry: Registry, error: OSError, now: float) -> None:
+    """Come back to the queue when there may be room again."""
+    registry.admit_at = now + _ROOM_AGAIN_S[min(registry.admit_failures, len(_ROOM_AGAIN_S) - 1)]
+    if registry.admit_failures % 60 == 0:
+        _log.error("preparing a job's run directory: %s; jobs wait for that", error, extra={"action": "admit"})
+    registry.admit_failures += 1
 
 
 def _admit(sup: Supervision, entry: Entry) -> None:
@@ -72,14 +100,17 @@ def _admit(sup: Supervision, entry: Entry) -> None:
     try:
         active = _prepare(sup, begun, known)
     except OSError as error:
-        _fail(sup, record, "launch_failed", f"preparing the job's run directory: {error}")
+        if may_pass(error):
+            raise
+        _not_prepared(sup, record, known, f"preparing the job's run directory: {error}")
         return
+    sup.registry.admit_failures = 0
     sup.registry.hold(active)
 
     def undo(_: StoreError) -> None:
         if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
             sup.leader_is_gone(active)
-            ending.look(sup, active)
+            sup.guarded(active, lambda one: ending.look(sup, one))
             return
         sup.registry.free(active)
         ending.discard(sup, active)
@@ -100,20 +131,48 @@ def _fail(sup: Supervision, record: JobRecord, code: str, message: str) -> None:
     )
 
 
+def _not_prepared(sup: Supervision, record: JobRecord, known: Known, message: str) -> None:
+    """It fails, or waits for its next try, as one does whose process could not be made."""
+    ended = lifecycle.retried(
+        Conclusion(State.FAILED, code="launch_failed"),
+        retryable=True,
+        failures=record.failures,
+        retries=known.type.retries,
+    )
+    if not ended.retry:
+        _fail(sup, record, ended.code, message)
+        return
+    failures = record.failures + 1
+    chance = random.random()  # noqa: S311 (no secret)
+    delay_s = lifecycle.retry_delay_s(failures, known.type.retry_delay_s, chance)
+    sup.ledger.change(
+        record.with_(
+            failures=failures,
+            not_before=sup.clock.wall() + delay_s,
+            error=ErrorInfo(code=ended.code, message=message),
+        ),
+        State.QUEUED,
+        then=lambda written: enqueue(sup, written, delay_s=delay_s),
+    )
+
+
 def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
     name = f"{record.id}.{record.attempt}"
     run_dir = sup.run_dir(name)
     if run_dir.exists():
         shutil.rmtree(run_dir)  # made by a daemon that ended before it had committed this attempt
     run_dir.mkdir(mode=0o700)
-    return Active(
-        record,
-        known,
-        Board.create(run_dir / BOARD),
-        sup.tree(name, run_dir / BOARD, make=True),
-        run_dir,
-        sup.attempt_dir(record),
-    )
+    board = None
+    try:
+        board = Board.create(run_dir / BOARD)
+        tree = sup.tree(name, run_dir / BOARD, make=True)
+    except OSError:
+        if board is not None:
+            board.close()
+            (run_dir / BOARD).unlink()
+        run_dir.rmdir()
+        raise
+    return Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
 
 
 def _launch(sup: Supervision, active: Active) -> None:
@@ -155,32 +214,44 @@ def _launch(sup: Supervision, active: Active) -> None:
     sup.launcher.launch(launch, job_type.preload, now)
 
 
-def launched(sup: Supervision, name: str, pid: int, pidfd: int) -> None:
+def launched(sup: Supervision, name: str, pid: int, pidfd: int | None) -> None:
+    """`pidfd`: None where there was no descriptor left to receive it with."""
     active = sup.registry.by_name(name)
     if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
-        send_by(pidfd, signal.SIGKILL)
-        os.close(pidfd)
+        if pidfd is not None:
+            send_by(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        return
+    if pidfd is None:  # its board tells of it, in a moment
+        active.not_launched = "no descriptor was left for its process"
+        active.launch_by = sup.clock.monotonic() + _REGISTER_S
         return
     active.launch_by = None
     if active.pid is not None:
         os.close(pidfd)  # found by its board already
         return
     active.pid, active.pidfd = pid, pidfd
-    stopping.climb(sup, active)
+    sup.guarded(active, lambda one: stopping.climb(sup, one))
 
 
 def not_launched(sup: Supervision, name: str, why: str) -> None:
     """The zygote is gone, or could not fork. Whether there is a process is unknown: the board tells."""
     active = sup.registry.by_name(name)
-    if active is None:
-        return
-    active.launch_by = None
+    if active is not None:
+        active.not_launched, active.launch_by = why, sup.clock.monotonic()
+        sup.guarded(active, lambda one: settle_launch(sup, one))
+
+
+def settle_launch(sup: Supervision, active: Active) -> None:
+    """Find out by the board what became of a launch. As long as that fails, it is tried again."""
     match find_leader(sup, active):
         case Leader.NONE:
-            give_up(sup, active, why)
+            give_up(sup, active, active.not_launched)
         case Leader.ALIVE:
+            active.launch_by = None
             stopping.climb(sup, active)
         case Leader.ENDED:
+            active.launch_by = None
             ending.look(sup, active)
 
 
@@ -188,8 +259,8 @@ def find_leader(sup: Supervision, active: Active) -> Leader:
     """Get hold of the process that has registered on the board, where its zygote has not told of it."""
     registered = active.board.process()
     if active.pid is None and registered is not None:
-        active.pid = registered[0]
         active.pidfd = proc.open_pidfd(*registered)
+        active.pid = registered[0]
         if active.pidfd is None:
             sup.leader_is_gone(active)
     if active.pid is None:
@@ -213,6 +284,7 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
         os.close(active.pidfd)
         active.pidfd = None
     sup.leader_is_gone(active)
+    active.launch_by = None
     failures = sup.registry.count_failed_launch(active.record.id)
     if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):
         _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})

@@ -115,10 +115,15 @@ def climb(sup: Supervision, active: Active) -> None:
     if waiting and starting.find_leader(sup, active) is Leader.ENDED:  # a stopped zygote must not hold up the cancel
         ending.look(sup, active)
     while active.ladder is not None and active.intent_noted and not active.over:
-        active.ladder, step = cancel.climb(active.ladder, active.seen(), sup.clock.monotonic())
+        before = active.ladder
+        active.ladder, step = cancel.climb(before, active.seen(), sup.clock.monotonic())
         if step is None:
             return
-        _take(sup, active, active.ladder, step)
+        try:
+            _take(sup, active, active.ladder, step)
+        except OSError:
+            active.ladder = before  # the step is to be taken again
+            raise
 
 
 def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
@@ -170,8 +175,10 @@ def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
 def terminate_others(active: Active, pids: list[int]) -> bool:
     """SIGTERM and SIGCONT, once, to those of a tree who are not its leader. Whether any was there to get it."""
     others = [pid for pid in pids if pid != active.pid and pid not in active.told]
-    active.told.update(others)
-    sent = [send(pid, signal.SIGTERM) for pid in others]
+    sent = []
+    for pid in others:
+        sent.append(send(pid, signal.SIGTERM))
+        active.told.add(pid)
     for pid in others:
         send(pid, signal.SIGCONT)
     return any(sent)
@@ -187,12 +194,12 @@ def _kill(sup: Supervision, active: Active) -> None:
 
 def tell_stuck(sup: Supervision, active: Active) -> None:
     """What is left of an attempt does not end: event, warning and, where it is being stopped, record say so."""
-    active.stuck_told = True
     left = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
     where = [_where(pid) for pid in left[:_STUCK_SHOWN]]
     if len(left) > _STUCK_SHOWN:
         where.append(f"and {len(left) - _STUCK_SHOWN} more")
     _log.warning("job %s does not end after SIGKILL: %s", active.name, "; ".join(where), extra={"action": "stuck"})
+    active.stuck_told = True
     record = cancel_record(sup, active, None, gone=False, stuck_at="\n".join(where))
     active.record = sup.ledger.change(
         active.record.with_(cancel=record or active.record.cancel),

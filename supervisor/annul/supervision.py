@@ -28,6 +28,7 @@ from annul_client.wire import Progress, State
 _log = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 0.25
 _LOG_EVERY_S = 1.0
+_REST_S = 1.0  # after an error, before it is tried again
 
 
 class Supervision:
@@ -221,7 +222,8 @@ class Supervision:
         except Exception:  # noqa: BLE001 (a bug shown by one job must not take the others' supervisor down)
             _log.exception("job %s: an error inside the daemon", active.name, extra={"action": "internal"})
             if not active.over:
-                active.look_at = self.clock.monotonic() + 1.0 if active.ended else None
+                active.rest_until = self.clock.monotonic() + _REST_S
+                active.look_at = active.rest_until if active.ended else None
 
     def _act_on(self, active: Active) -> None:
         now = self.clock.monotonic()
@@ -239,6 +241,9 @@ class Supervision:
             active.start_by = None
             stopping.begin(self, active, Event.TIMEOUT, StopKind.TIMEOUT, reason=ending.START_TIMEOUT, by="annul")
         if reached(active.launch_by):
+            if active.not_launched:
+                starting.settle_launch(self, active)
+                return
             if self.launcher.patience_over(active.name, now):
                 self.launcher.give_up(active.name)  # comes back as `not_launched`
                 return

@@ -20,6 +20,7 @@ need to know of everybody is read once for all of them, as a `Census`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -76,14 +77,13 @@ class Tree(Protocol):
 
 
 def send(pid: int, signum: int, start_time: int | None = None) -> bool:
-    """Signal one process, by pidfd where the kernel lets us. False where it is gone.
+    """Signal one process, by pidfd. False where it is gone; OSError where that cannot be told.
 
     Race: between reading /proc and opening the pidfd the pid could be reused; so, where it was known before, its start
     time is compared after opening (C8).
     """
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
+    fd = proc.pidfd(pid)
+    if fd is None:
         return False
     try:
         if start_time is not None and ((one := proc.stat(pid)) is None or one.start_time != start_time):
@@ -359,24 +359,27 @@ class CgroupTree:
 
     def remove(self) -> None:
         """Remove the directory, and those that the job made below it. A busy one is left for the next start."""
-        for path in self._folders():
+        for path in self._folders(lambda _: None):
             try:
                 path.rmdir()
             except OSError:
                 pass  # a zombie that is not reaped yet keeps it busy: `sweep` comes back for it
 
-    def _folders(self) -> list[Path]:
-        """This and those that the job made below it, the deepest first. One that vanishes meanwhile is left out."""
-        return [Path(folder) for folder, _, _ in os.walk(self.path, topdown=False)]
+    def _folders(self, failed: Callable[[OSError], None]) -> list[Path]:
+        """This and those that the job made below it, the deepest first. One that cannot be listed is left out, once
+        `failed` was told of it.
+        """
+        return [Path(folder) for folder, _, _ in os.walk(self.path, topdown=False, onerror=failed)]
 
     def members(self) -> list[int]:
         """Pids of those in it, and in those below it."""
         found: list[int] = []
-        for path in self._folders():
+        for path in self._folders(proc.expect_gone):
             try:
                 found += [int(one) for one in (path / "cgroup.procs").read_bytes().split()]
-            except OSError:
-                continue  # removed meanwhile
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:  # made threaded: the one above lists those in it
+                    proc.expect_gone(error)
         return found
 
 
@@ -473,7 +476,8 @@ def _children(pid: int) -> list[int]:
     """Direct children of all of a process's threads."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
-    except OSError:
+    except OSError as error:
+        proc.expect_gone(error)
         return []
     if len(threads) == 1:
         return proc.children(pid)
@@ -481,8 +485,8 @@ def _children(pid: int) -> list[int]:
     for thread in threads:
         try:
             found += [int(one) for one in Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split()]
-        except OSError:
-            continue
+        except OSError as error:
+            proc.expect_gone(error)
     return found
 
 

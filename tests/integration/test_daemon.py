@@ -25,7 +25,15 @@ from harness import TIMEOUT_S, DaemonProcess, alive, processes_with, started, wa
 MakeDaemon = Callable[..., DaemonProcess]
 
 
-def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def serve(
+    *arguments: str, env: dict[str, str] | None = None, descriptors: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`descriptors`: how many it may have."""
+
+    def limit() -> None:
+        if descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     return subprocess.run(
         [sys.executable, "-m", "annul", "serve", *arguments],
         capture_output=True,
@@ -33,6 +41,7 @@ def serve(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comp
         timeout=TIMEOUT_S,
         check=False,
         env={**os.environ, **(env or {})},
+        preexec_fn=limit,
     )
 
 
@@ -133,6 +142,50 @@ def test_jobs_outlive_a_killed_daemon_and_are_adopted(make_daemon: MakeDaemon) -
         client.cancel(job.id)
         assert client.wait(job.id, 20).state is State.CANCELLED
     assert not alive(pid)
+
+
+def test_a_daemon_with_too_few_descriptors_leaves_the_jobs_alone(make_daemon: MakeDaemon) -> None:
+    """Whom it cannot look at is unknown, never dead: it refuses to start, says what to do, and the next adopts all."""
+    count = 12
+    daemon = make_daemon("--max-running", str(count))
+    daemon.start()
+    with daemon.client() as client:
+        jobs = [started(client, "sleepy", "sleeping") for _ in range(count)]
+    assert daemon.process is not None
+    needed = len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
+    daemon.kill()
+    for descriptors in (needed - 8, needed - 4, needed - 2, needed):
+        done = serve(*daemon.arguments(), descriptors=descriptors, env={"PYTHONPATH": daemon._path()})
+        assert done.returncode == 1
+        assert "LimitNOFILE" in done.stderr
+        assert all(alive(job.pid) for job in jobs if job.pid)
+        assert len(list((daemon.runtime_dir / "jobs").glob("*/board"))) == count
+    daemon.start()
+    with daemon.client() as client:
+        assert [(client.get(job.id).state, client.get(job.id).pid) for job in jobs] == [
+            (State.RUNNING, job.pid) for job in jobs
+        ]
+
+
+def test_a_daemon_that_runs_out_of_descriptors_concludes_nothing(make_daemon: MakeDaemon) -> None:
+    """Neither of the job that ended meanwhile nor of the one whose turn it is; with descriptors again, both go on."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    assert daemon.process is not None
+    with daemon.client() as client:
+        job = started(client, "sleepy", "sleeping")
+        after = client.submit("sleepy", {})
+        before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (12, before[1]))  # it has more than that
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGKILL)
+        wait_until(lambda: daemon.said().count("Too many open files") > 1, "it to look again")
+        assert (client.get(job.id).state, client.get(after.id).state) == (State.RUNNING, State.QUEUED)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
+        ended = client.wait(job.id, 20)
+        assert ended.error is not None
+        assert (ended.state, ended.error.code) == (State.FAILED, "crashed")
+        wait_until(lambda: client.get(after.id).progress.stage == "sleeping", "the next to run")
 
 
 def test_cancel_goes_on_after_the_daemon_was_killed(make_daemon: MakeDaemon) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from pathlib import Path
 
-from annul.launcher import Launcher, Listener, Terms
-from harness import alive, wait_until
+import pytest
+
+from annul.launcher import Launcher, Listener, Terms, Zygote
+from harness import alive, no_descriptors, wait_until
 
 
 def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
@@ -26,3 +30,42 @@ def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     finally:
         launcher.stop()
+
+
+def test_a_pidfd_that_could_not_be_received_is_not_the_next_ones(tmp_path: Path) -> None:
+    """Where no descriptor is left, the kernel drops what was sent: the order of those that come must not shift (C8)."""
+    zygote = Zygote((), [], Terms(notify=str(tmp_path / "n"), orphan_grace_s=60.0, zygotes_dir=tmp_path))
+    ours, theirs = socket.socketpair()
+    zygote.socket.close()
+    zygote.socket = ours
+    ours.setblocking(False)
+    try:
+        socket.send_fds(theirs, [b"\0\0"], [theirs.fileno()])
+        with no_descriptors():
+            zygote.read()
+        with Path("/dev/null").open() as null:
+            socket.send_fds(theirs, [b"\0\0"], [null.fileno()])
+            zygote.read()
+            assert zygote.take_fd() is None
+            got = zygote.take_fd()
+            assert got is not None
+            assert os.path.sameopenfile(got, null.fileno())
+            os.close(got)
+    finally:
+        theirs.close()
+        zygote.close()
+        zygote.process.kill()
+        zygote.process.wait()
+
+
+def test_a_zygote_that_the_next_daemon_could_not_find_is_not_kept(tmp_path: Path) -> None:
+    """Where its note cannot be written."""
+    terms = Terms(notify=str(tmp_path / "n"), orphan_grace_s=60.0, zygotes_dir=tmp_path / "absent")
+    before = _own_children()
+    with pytest.raises(FileNotFoundError):
+        Zygote((), [], terms)
+    assert _own_children() == before
+
+
+def _own_children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

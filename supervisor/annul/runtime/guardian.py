@@ -143,16 +143,19 @@ def guard(launches: dict[int, Launch], reaper: Reaper, absence: Absence, wake: i
             now = time.monotonic()
             due = [now + _LOOK_S]
             for charge, tree in charges.values():
-                alive = charge.pid in launches
-                if not alive and tree.look(charge.pid, leader_alive=False).empty:
-                    continue
-                due.append(
-                    charge.climb(
-                        lambda tree=tree, pid=charge.pid, alive=alive: tree.look(pid, leader_alive=alive),  # type: ignore[misc]
-                        lambda tree=tree, pid=charge.pid, alive=alive: tree.kill(pid, leader_alive=alive),  # type: ignore[misc]
-                        leader_alive=alive,
+                try:
+                    alive = charge.pid in launches
+                    if not alive and tree.look(charge.pid, leader_alive=False).empty:
+                        continue
+                    due.append(
+                        charge.climb(
+                            lambda tree=tree, pid=charge.pid, alive=alive: tree.look(pid, leader_alive=alive),  # type: ignore[misc]
+                            lambda tree=tree, pid=charge.pid, alive=alive: tree.kill(pid, leader_alive=alive),  # type: ignore[misc]
+                            leader_alive=alive,
+                        )
                     )
-                )
+                except OSError:
+                    continue  # it could not look, which says nothing: again in a moment
             wait_s = max(0.001, min(due) - now)
         if poller.poll(wait_s * 1000):
             os.read(wake, 4096)
@@ -202,7 +205,16 @@ class Alone:
         return 0.0 if self._ending or found is None else found[1] / 1e9
 
     def _others(self) -> list[int]:
-        return [one.pid for one in map(proc.stat, below([self._pid])) if one and one.alive and one.pid != self._pid]
+        return [pid for pid in self._below() if pid != self._pid]
+
+    def _below(self) -> list[int]:
+        """Who lives of this process and those below it. Only itself where the job has used up its descriptors: this
+        process, which would have to look, is the one that has to end then.
+        """
+        try:
+            return [one.pid for one in map(proc.stat, below([self._pid])) if one and one.alive]
+        except OSError:
+            return [self._pid]
 
     def _orphaned(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if not self._running and os.getpid() == self._pid:
@@ -220,7 +232,7 @@ class Alone:
         self._ending = True
         charge = Charge(launch, self._pid, absence.grace_s)
         while True:
-            due = charge.climb(lambda: Look(below([self._pid])), self._kill, leader_alive=True)
+            due = charge.climb(lambda: Look(self._below()), self._kill, leader_alive=True)
             time.sleep(max(0.001, due - time.monotonic()))
 
     def _kill(self) -> Look:
