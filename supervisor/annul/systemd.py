@@ -11,8 +11,8 @@ def notify(message: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
-        except OSError:
-            pass  # nobody listens any more
+    except OSError:
+        pass  # nobody listens any more
