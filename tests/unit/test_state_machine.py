@@ -928,7 +928,7 @@ class Contract(RuleBasedStateMachine):
 
 TestContract = Contract.TestCase
 TestContract.settings = settings(
-    max_examples=TORTURE or 600,
+    max_examples=TORTURE or 300,
     stateful_step_count=120 if TORTURE else 50,
     derandomize=not TORTURE,
     database=None,
