@@ -334,7 +334,7 @@ def test_a_tree_that_grows_while_it_is_killed_comes_to_an_end(scene: Scene) -> N
     leader = scene.pids["leader"]
     wait_until(lambda: len(scene.tree().look(leader, leader_alive=True).pids) >= 7, "the hydras to grow")
     killed(scene.tree(), leader)
-    assert scene.tree().look(leader, leader_alive=False).empty
+    wait_until(lambda: scene.tree().look(leader, leader_alive=False).empty, "those who have ended to be reaped")
     assert proc.children(scene.pids["zygote"]) == [] or not any(map(alive, proc.children(scene.pids["zygote"])))
 
 
@@ -401,7 +401,7 @@ def test_what_a_reaper_had_before_any_job_is_left_alone(scene: Scene) -> None:
     tree = SessionTree(attempt=ATTEMPT, board=Path("/no/board"), census=lambda: Census([reaper], [leader]))
     assert scene.named(tree.look(leader, leader_alive=False).pids) == ["child"]
     killed(tree, leader)
-    assert tree.look(leader, leader_alive=False).empty
+    wait_until(lambda: tree.look(leader, leader_alive=False).empty, "those who have ended to be reaped")
     assert alive(stranger)
 
 
