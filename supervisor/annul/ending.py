@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import select
 import shutil
 import signal
@@ -144,10 +143,7 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         record = record.with_(started_at=None, finished_at=None)
     delay_s = 0.0
     if conclusion.retry:
-        failures = record.failures + 1
-        chance = random.random()  # noqa: S311 (no secret)
-        delay_s = lifecycle.retry_delay_s(failures, active.known.type.retry_delay_s, chance)
-        record = record.with_(failures=failures, not_before=sup.clock.wall() + delay_s)
+        record, delay_s = starting.after_failure(sup, record, active.known)
     sup.registry.free(active)
     if record.state is not State.QUEUED:
         sup.registry.forget_failed_launches(record.id)

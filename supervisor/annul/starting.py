@@ -142,18 +142,20 @@ def _not_prepared(sup: Supervision, record: JobRecord, known: Known, message: st
     if not ended.retry:
         _fail(sup, record, ended.code, message)
         return
-    failures = record.failures + 1
-    chance = random.random()  # noqa: S311 (no secret)
-    delay_s = lifecycle.retry_delay_s(failures, known.type.retry_delay_s, chance)
+    waiting, delay_s = after_failure(sup, record, known)
     sup.ledger.change(
-        record.with_(
-            failures=failures,
-            not_before=sup.clock.wall() + delay_s,
-            error=ErrorInfo(code=ended.code, message=message),
-        ),
+        waiting.with_(error=ErrorInfo(code=ended.code, message=message)),
         State.QUEUED,
         then=lambda written: enqueue(sup, written, delay_s=delay_s),
     )
+
+
+def after_failure(sup: Supervision, record: JobRecord, known: Known) -> tuple[JobRecord, float]:
+    """The facts of a job that is to be tried again, and how long it waits for that, seconds."""
+    failures = record.failures + 1
+    chance = random.random()  # noqa: S311 (no secret)
+    delay_s = lifecycle.retry_delay_s(failures, known.type.retry_delay_s, chance)
+    return record.with_(failures=failures, not_before=sup.clock.wall() + delay_s), delay_s
 
 
 def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
