@@ -72,7 +72,7 @@ def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "annul", "serve", *places),
-                *("--jobs", "bench.jobs", "--no-warm", "--log-level", "WARNING", *options),
+                *("--jobs", "bench.jobs", "--log-level", "WARNING", *options),
             ],
             env={**os.environ, "PYTHONPATH": path, "NOTIFY_SOCKET": str(folder / "notify")},
         )

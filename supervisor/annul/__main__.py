@@ -87,6 +87,7 @@ def daemon() -> None:
 @click.option("--takeover", is_flag=True, help="Have the daemon that runs there hand over its jobs and end.")
 @click.option("--keep-jobs", type=click.IntRange(0), help="Finished jobs kept of one user; default: 10,000; 0: all.")
 @click.option("--keep-days", type=click.FloatRange(0, 36_500), help="Purge what ended so long ago; default: 0, never.")
+@click.option("--spares", type=click.IntRange(0), help="Processes of each profile ready for the next job; default: 2.")
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")

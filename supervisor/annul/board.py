@@ -30,8 +30,10 @@ SIZE = 8192
 _MAGIC = b"ANNUL\x00\x00\x01"  # the last byte is the layout's version
 
 # Written by the daemon.
-_LAUNCHED_AT = 16  # i64, monotonic ns: when the zygote was asked for its process; 0: not yet
 FLAG = 8  # u8: 0, or once the job is to stop 1 + the slot of the notice that counts
+_SIGNAL_TREE = 9  # u8: whether SIGTERM is for the whole tree, not for the leader only
+_LAUNCHED_AT = 16  # i64, monotonic ns: when a process was asked for; 0: not yet
+_GRACE_S = 24  # f64: of its type
 _NOTICES = (32, 2048)  # i64 deadline (monotonic ns: when SIGKILL comes), u16 length, the JSON of a Notice
 _NOTICE_MAX = 1900
 
@@ -180,10 +182,21 @@ class Board:
             now=now,
         )
 
-    # --- when it was launched: daemon writes, the next daemon reads -----------------------------------------------
+    # --- its launch: daemon writes; the next daemon, or the guardian while there is none, reads --------------------
 
-    def stamp_launched(self, now_ns: int) -> None:
+    def stamp_launched(self, now_ns: int, *, grace_s: float = 0.0, signal_tree: bool = False) -> None:
+        """When that was, and the terms of its type by which it is to be stopped where no daemon does that."""
+        _F64.pack_into(self._map, _GRACE_S, grace_s)
+        self._map[_SIGNAL_TREE] = signal_tree
         _I64.pack_into(self._map, _LAUNCHED_AT, now_ns)
+
+    @property
+    def grace_s(self) -> float:
+        return float(_F64.unpack_from(self._map, _GRACE_S)[0])
+
+    @property
+    def signal_tree(self) -> bool:
+        return self._map[_SIGNAL_TREE] != 0
 
     @property
     def launched_at(self) -> int:

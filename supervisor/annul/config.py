@@ -26,6 +26,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     orphan_grace_s: float = 60.0  # a job without a daemon for longer ends itself; 0: at once, below 0: never
     drain: bool = False  # SIGTERM waits for running jobs; a second one stops them
     tree: Literal["auto", "cgroup", "session"] = "auto"  # how trees are found; auto: by cgroup if it can
+    spares: Limit = 2  # processes of each profile that wait for a job; 0: each is forked when it is needed
     warm: bool = True  # start every type's zygote at once; False: when it is first needed
     stop_on_eof: bool = False  # stop when standard input closes: the daemon of `annul run --embedded`
     max_log_bytes: Positive = 16 * 1024 * 1024  # of one attempt; looked at once a second, the middle is dropped

@@ -1,7 +1,8 @@
-"""Zygotes: starting them, asking them for processes, hearing of exits. Nothing here ever waits.
+"""Zygotes, and the processes they fork: a few spare ones, each of which is handed one job when that starts, and more on
+request. Nothing here ever waits.
 
-One zygote a preload profile. Requests are written to a non-blocking socket with a buffer, answers arrive in the poll:
-a zygote that is slow, stopped or dead costs its own jobs time and nobody else any.
+One zygote a preload profile. It is asked by a non-blocking socket and answers in the poll: one that is slow, stopped or
+dead costs its own jobs time and nobody else any, and no job before its spares are used up.
 
 Owned by the loop thread.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -21,15 +23,20 @@ from pathlib import Path
 import msgspec
 
 from annul import proc
-from annul.runtime.launch import Exited, FromZygote, Launch, Launched, NotLaunched, Ready, Unframer, frame
-from annul.tree import Reaper
+from annul.runtime.launch import FORK, Exited, Forked, FromZygote, Launch, NotForked, Ready, Unframer, hand_over
+from annul.tree import CgroupTree, Reaper, own_group, send_by
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(FromZygote).decode
 Profile = tuple[str, ...]
-_IMPORT_WAIT_S = 120.0  # for a zygote to import its profile
 _READS = 256  # of one zygote in one turn
-ANSWER_WAIT_S = 10.0  # for a ready one to say something, while it has something to do
+_IMPORT_WAIT_S = 120.0  # for a zygote to import its profile
+_ANSWER_WAIT_S = 10.0  # for a ready one to say something, while it has something to do
+_STOPPED_WAIT_S = 0.5  # the same for one that is stopped
+_SETTLE_S = 0.005  # after a start, before its spare is replaced: the processor is the job's
+_FORK_AGAIN_S = 1.0  # after a fork that failed, before spares are asked for again
+_STABLE_S = 10.0  # a zygote that has served so long is replaced as soon as it is lost; others when they are needed
+SPARE_AGE_S = 3600.0  # then it is replaced: what it shares with its zygote becomes less, and its clocks are old
 
 # The zygote's environment is what /proc/PID/environ shows of every job: no secret may be in it.
 _ZYGOTE_ENV = (
@@ -47,8 +54,8 @@ _ZYGOTE_ENV = (
 class Listener(msgspec.Struct, frozen=True):
     """What the launcher tells, in the loop thread."""
 
-    launched: Callable[[str, int, int | None], None]  # name, pid, pidfd (now the callee's; None: it got lost)
-    not_launched: Callable[[str, str], None]  # name, why; whether a process exists is unknown
+    launched: Callable[[str, Process], None]  # by name; the process has its launch, and is the callee's now
+    not_launched: Callable[[str, str], None]  # name, why: no process of it will ever be
     exited: Callable[[int, int], None]  # pid, status as of waitpid
     guardian_ended: Callable[[], None]  # what it kept together is so no longer
 
@@ -59,6 +66,8 @@ class Terms(msgspec.Struct, frozen=True):
     notify: str  # the daemon's socket: as long as that can be connected to, it lives
     orphan_grace_s: float
     zygotes_dir: Path  # one file for each that lives, named by its pid: the next daemon finds them by that
+    spares: int = 0  # of each profile
+    cgroup: Path | None = None  # where each process makes a cgroup for itself
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -68,8 +77,23 @@ class _Note(msgspec.Struct, frozen=True):
     strangers: frozenset[tuple[int, int]]  # see `Reaper`
 
 
+class Process(msgspec.Struct, frozen=True):
+    """A process that a zygote forked: in a session of its own, and waiting to be told what to run."""
+
+    pid: int
+    start_time: int
+    pidfd: int
+    channel: socket.socket
+    since: float  # monotonic
+
+    def close(self) -> None:
+        """A spare one ends by itself then."""
+        self.channel.close()
+        os.close(self.pidfd)
+
+
 class Zygote:
-    """One zygote process and the socket to it."""
+    """One zygote process, the socket to it, its spare processes, and the launches that wait for one."""
 
     def __init__(self, profile: Profile, targets: list[str], terms: Terms) -> None:
         self.profile = profile
@@ -81,6 +105,7 @@ class Zygote:
             "preload": list(profile),
             "notify": terms.notify,
             "orphan_grace_s": terms.orphan_grace_s,
+            "cgroup": str(terms.cgroup) if terms.cgroup else None,
         }
         try:
             self.process = subprocess.Popen(
@@ -105,12 +130,18 @@ class Zygote:
             self.process.wait()
             raise
         self.ready = False
-        self.pending: dict[str, float] = {}  # launches not answered yet -> when asked
-        self.heard = 0.0  # when it last said something, monotonic
-        self.children: set[int] = set()  # pids of leaders it has forked and not reaped
-        self._out = bytearray()
+        self.waiting: deque[Launch] = deque()
+        self.spares: deque[Process] = deque()
+        self.children: set[int] = set()  # pids of what it has forked and not reaped
+        self.asked = 0  # forks that it has not answered yet
+        self.silent_since = 0.0  # while it is asked for something, monotonic
+        self.looked = False  # whether it is stopped, since then
+        self.ready_at = 0.0
+        self.taken_at: float | None = None  # when the first spare was taken that is not replaced yet
+        self.rest_until = 0.0  # no spares before: a fork has failed
+        self._unsent = 0  # of `asked`
         self._in = Unframer()
-        self._fds: deque[int | None] = deque()  # None: there was no descriptor left to receive it with
+        self._fds: deque[list[int]] = deque()  # of each message that has some; empty: there was no room for them
 
     def _write_note(self) -> None:
         one = proc.stat(self.process.pid)
@@ -121,8 +152,8 @@ class Zygote:
         finally:
             part.unlink(missing_ok=True)
 
-    def has_become_ready(self, strangers: frozenset[tuple[int, int]]) -> None:
-        self.ready = True
+    def has_become_ready(self, strangers: frozenset[tuple[int, int]], now: float) -> None:
+        self.ready, self.ready_at = True, now
         self.strangers = strangers
         if strangers:
             try:
@@ -134,45 +165,84 @@ class Zygote:
 
     @property
     def wants_to_write(self) -> bool:
-        return bool(self._out)
+        return self._unsent > 0
 
-    def ask(self, launch: Launch, now: float) -> None:
-        self.pending[launch.name] = now
-        self._out += frame(launch)
+    def ask(self, count: int, now: float) -> None:
+        """Ask for so many processes."""
+        if not self.asked:
+            self.silent_since, self.looked = now, False
+        self.asked += count
+        self._unsent += count
         self.flush()
 
     def flush(self) -> None:
         """Write what the socket takes. A dead zygote is noticed by reading."""
         try:
-            sent = self.socket.send(self._out)
-            del self._out[:sent]
+            self._unsent -= self.socket.send(FORK * self._unsent)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             pass
 
     def read(self) -> tuple[list[bytes], bool]:
-        """(messages, whether it has gone). Descriptors that came with them wait in order for `take_fd`."""
+        """(messages, whether it has gone). Descriptors that came with them wait in order for `take_fds`."""
         messages: list[bytes] = []
-        for _ in range(_READS):  # the kernel gives out what came with one descriptor by itself
+        for _ in range(_READS):  # the kernel gives out what came with descriptors by itself
             try:
                 data, fds, flags, _ = socket.recv_fds(self.socket, 65536, 16)
             except BlockingIOError:
                 return messages, False
             except ConnectionResetError:
                 return messages, True
-            self._fds += fds or ([None] if flags & socket.MSG_CTRUNC else [])
+            if flags & socket.MSG_CTRUNC:  # some are missing
+                for fd in fds:
+                    os.close(fd)
+                self._fds.append([])
+            elif fds:
+                self._fds.append(fds)
             messages += self._in.feed(data)
             if not data:
                 return messages, True
         return messages, False
 
-    def take_fd(self) -> int | None:
+    def take_fds(self) -> list[int]:
         return self._fds.popleft()
 
+    def lost_at(self) -> float | None:
+        """When it is given up, or looked at, unless it says something before; None: nothing is asked of it."""
+        if not self.asked:
+            return None
+        wait_s = _ANSWER_WAIT_S if self.ready else _IMPORT_WAIT_S
+        return self.silent_since + (wait_s if self.looked else _STOPPED_WAIT_S)
+
+    def is_lost(self, now: float) -> bool:
+        """Whether it is not going to answer: it is stopped, or stuck, or still importing after all that time."""
+        lost_at = self.lost_at()
+        if lost_at is None or now < lost_at:
+            return False
+        if self.looked:
+            return True
+        self.looked = True
+        one = proc.stat(self.process.pid)
+        return one is not None and one.state in "Tt"
+
+    def refill_at(self, wanted: int, *, hurry: bool) -> float | None:
+        """When it is to be asked for spares; None: there are enough. `hurry`: more jobs wait."""
+        if not self.ready or self.short(wanted) <= 0:
+            return None
+        settled_at = 0.0 if hurry or self.taken_at is None else self.taken_at + _SETTLE_S
+        return max(self.rest_until, settled_at)
+
+    def short(self, wanted: int = 0) -> int:
+        """How many processes are missing: for launches, and so many spares."""
+        return len(self.waiting) + wanted - len(self.spares) - self.asked
+
     def close(self) -> None:
-        """Let it go: it ends on its own; a stopped one has to be killed."""
+        """Let it go: it ends on its own, as its spares do; a stopped one has to be killed."""
         self.socket.close()
-        for fd in self._fds:
-            if fd is not None:
+        for spare in self.spares:
+            spare.close()
+        self.spares.clear()
+        for fds in self._fds:
+            for fd in fds:
                 os.close(fd)
         self._fds.clear()
 
@@ -193,6 +263,8 @@ class Launcher:
         self._guardians_strangers: dict[int, frozenset[tuple[int, int]]] = {}
         self._zygotes: dict[Profile, Zygote] = {}
         self._ending: list[Zygote] = []  # closed, not reaped yet
+        self._dropped: dict[int, Process] = {}  # spares that nobody needs any more, by pid, until they are reaped
+        self._hurry = False
 
     def warm(self) -> None:
         """Start every zygote."""
@@ -203,10 +275,76 @@ class Launcher:
                 _log.warning("starting a zygote: %s", error, extra={"action": "zygote"})
 
     def launch(self, launch: Launch, profile: Profile, now: float) -> None:
+        """Hand it over to a spare process, or to the first that its zygote forks for it: see `step`."""
         try:
-            self._zygote(profile).ask(launch, now)
+            zygote = self._zygote(profile)
         except OSError as error:  # no process or no descriptor to be had for a zygote
             self._listener.not_launched(launch.name, f"starting its zygote: {error}")
+            return
+        zygote.waiting.append(launch)
+        self._hand_over(zygote, now)
+
+    def withdraw(self, name: str) -> bool:
+        """Take a launch back. False: it was handed over."""
+        for zygote in self._zygotes.values():
+            for launch in zygote.waiting:
+                if launch.name == name:
+                    zygote.waiting.remove(launch)
+                    return True
+        return False
+
+    def _hand_over(self, zygote: Zygote, now: float) -> None:
+        while zygote.waiting and zygote.spares:
+            process = zygote.spares.popleft()
+            launch = zygote.waiting[0]
+            try:
+                hand_over(process.channel, launch)
+            except (BrokenPipeError, ConnectionResetError):  # it was killed while it waited
+                self._drop(process)
+                continue
+            except OSError as error:  # the launch is too long for the socket, and there is no room for a file
+                self._drop(process)
+                zygote.waiting.popleft()
+                self._listener.not_launched(launch.name, f"telling its process what to run: {error}")
+                continue
+            process.channel.close()
+            zygote.waiting.popleft()
+            zygote.taken_at = zygote.taken_at or now
+            self._listener.launched(launch.name, process)
+
+    def _drop(self, spare: Process) -> None:
+        """End a spare; see `_exited`."""
+        send_by(spare.pidfd, signal.SIGKILL)
+        spare.close()
+        self._dropped[spare.pid] = spare
+
+    def step(self, now: float, *, hurry: bool) -> None:
+        """At the end of a turn: ask for the processes that are missing. Those for launches at once, spares when the job
+        that took the last one has got going, or with `hurry`: there are more to come.
+        """
+        self._hurry = hurry
+        for zygote in self._zygotes.values():
+            refill_at = zygote.refill_at(self._terms.spares, hurry=hurry)
+            due = refill_at is not None and now >= refill_at
+            if (missing := zygote.short(self._terms.spares if due else 0)) > 0:
+                zygote.ask(missing, now)
+            if due:
+                zygote.taken_at = None
+
+    def next_due(self) -> float | None:
+        zygotes = self._zygotes.values()
+        times = [zygote.lost_at() for zygote in zygotes]
+        times += [zygote.refill_at(self._terms.spares, hurry=self._hurry) for zygote in zygotes]
+        times += [zygote.spares[0].since + SPARE_AGE_S for zygote in zygotes if zygote.spares]
+        return min((at for at in times if at is not None), default=None)
+
+    def act_on_deadlines(self, now: float) -> None:
+        """Replace zygotes that do not answer, and spares that are old."""
+        for zygote in list(self._zygotes.values()):
+            if zygote.is_lost(now):
+                self._lost(zygote, "it did not answer", now)
+            while zygote.spares and now >= zygote.spares[0].since + SPARE_AGE_S:
+                self._drop(zygote.spares.popleft())
 
     def _zygote(self, profile: Profile) -> Zygote:
         zygote = self._zygotes.get(profile)
@@ -244,52 +382,67 @@ class Launcher:
             zygote.flush()
         if events & ~select.POLLOUT:
             messages, gone = zygote.read()
-            zygote.heard = now
+            zygote.silent_since, zygote.looked = now, False
             for body in messages:
-                self._heard(zygote, _decode(body))
+                self._heard(zygote, _decode(body), now)
             if gone:
-                self._lost(zygote, "its zygote died")
+                self._lost(zygote, "its zygote died", now)
         return True
 
-    def _heard(self, zygote: Zygote, message: FromZygote) -> None:
+    def _heard(self, zygote: Zygote, message: FromZygote, now: float) -> None:
         match message:
             case Ready(failed, strangers):
-                zygote.has_become_ready(strangers)
+                zygote.has_become_ready(strangers, now)
                 for name, why in failed.items():
                     _log.warning("preloading %s: %s", name, why, extra={"action": "zygote"})
-            case Launched(name, pid):
-                pidfd = zygote.take_fd()
-                zygote.pending.pop(name, None)
+            case Forked(pid, start_time):
+                zygote.asked -= 1
                 zygote.children.add(pid)
-                self._listener.launched(name, pid, pidfd)
-            case NotLaunched(name, why):
-                zygote.pending.pop(name, None)
-                self._listener.not_launched(name, why)
+                if fds := zygote.take_fds():  # else it finds nobody at the other end, and ends
+                    pidfd, channel = fds
+                    zygote.spares.append(Process(pid, start_time, pidfd, socket.socket(fileno=channel), now))
+                    self._hand_over(zygote, now)
+            case NotForked(why):
+                zygote.asked -= 1
+                zygote.rest_until = now + _FORK_AGAIN_S
+                if zygote.waiting:
+                    self._listener.not_launched(zygote.waiting.popleft().name, why)
             case Exited(pid, status):
                 if pid in zygote.children:
                     zygote.children.discard(pid)
-                    self._listener.exited(pid, status)
+                    for spare in [one for one in zygote.spares if one.pid == pid]:  # killed while it waited
+                        zygote.spares.remove(spare)
+                        self._drop(spare)
+                    self._exited(pid, status)
 
-    def _lost(self, zygote: Zygote, why: str) -> None:
+    def _exited(self, pid: int, status: int) -> None:
+        spare = self._dropped.pop(pid, None)
+        if spare is None:
+            self._listener.exited(pid, status)
+        elif self._terms.cgroup is not None:
+            CgroupTree(own_group(self._terms.cgroup, pid, spare.start_time)).remove()
+
+    def _lost(self, zygote: Zygote, why: str, now: float) -> None:
         """A zygote is gone, or given up. Its jobs live on; what it was still to launch is handed back."""
         _log.warning("zygote %d: %s", zygote.process.pid, why, extra={"action": "zygote"})
         del self._zygotes[zygote.profile]
         self._end(zygote)
-        for name in zygote.pending:
-            self._listener.not_launched(name, why)
+        for launch in zygote.waiting:
+            self._listener.not_launched(launch.name, why)
+        if zygote.ready and now >= zygote.ready_at + _STABLE_S:
+            try:
+                self._zygote(zygote.profile)
+            except OSError as error:  # it is started when it is needed
+                _log.warning("replacing a zygote: %s", error, extra={"action": "zygote"})
 
     def _end(self, zygote: Zygote) -> None:
+        while zygote.spares:
+            self._drop(zygote.spares.popleft())
         zygote.close()
         zygote.process.kill()  # also where it is only stopped
         # Race: one that died by itself may have been reaped already, and its pid may be that of any process.
         if zygote.process.poll() is None:
             self._ending.append(zygote)
-
-    def give_up(self, name: str) -> None:
-        """A launch was not answered for too long: its zygote is replaced."""
-        for zygote in list(self._zygotes.values()):
-            if name in zygote.pending:
-                self._lost(zygote, "it did not answer")
 
     def reap(self) -> None:
         """SIGCHLD arrived: collect zygotes that ended, and orphans that this process, a subreaper, was handed."""
@@ -303,21 +456,11 @@ class Launcher:
                 # One that was not told to end is noticed by its socket; its messages are read first.
                 continue
             _, status = os.waitpid(ended, os.WNOHANG)
-            self._listener.exited(ended, status)
+            self._exited(ended, status)
 
     def _everyone(self) -> Iterator[Zygote]:
         yield from self._zygotes.values()
         yield from self._ending
-
-    def patience_over(self, name: str, now: float) -> bool:
-        """Whether a launch is not going to be answered: its zygote has been silent for too long, be it that it is
-        stopped or stuck, or that it is still importing.
-        """
-        return any(
-            name in zygote.pending
-            and now >= max(zygote.pending[name], zygote.heard) + (ANSWER_WAIT_S if zygote.ready else _IMPORT_WAIT_S)
-            for zygote in self._zygotes.values()
-        )
 
     def stop(self) -> None:
         """End all zygotes and wait for that: they are ours and get SIGKILL, so it takes no time."""
@@ -328,6 +471,12 @@ class Launcher:
             zygote.process.wait()
             zygote.forget()
         self._ending.clear()
+        for pid in list(self._dropped):
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # its zygote has done that
+            self._exited(pid, 0)
         self._let_guardians_go()
 
     def leave(self) -> None:
@@ -366,7 +515,7 @@ class Launcher:
     def reapers(self) -> list[Reaper]:
         """Where orphans of jobs turn up. Not in a zygote that still imports: what it runs for that is its own."""
         own = [
-            Reaper(zygote.process.pid, settled=not zygote.pending, strangers=zygote.strangers)
+            Reaper(zygote.process.pid, settled=not zygote.asked, strangers=zygote.strangers)
             for zygote in self._zygotes.values()
             if zygote.ready
         ]

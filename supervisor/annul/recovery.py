@@ -92,7 +92,7 @@ def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
     if board is None:
         _conclude_lost(daemon, record)
         return None
-    tree = sup.tree(name, run_dir / BOARD, make=False)
+    tree = sup.tree(name, run_dir / BOARD, board.process(), whole=False)
     active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
     active.adopted = True
     sup.registry.hold(active)
@@ -203,8 +203,10 @@ def _sweep(daemon: Daemon) -> None:
             _finish_discarding(daemon, path)
     if daemon.cgroup is not None:
         tree.remove_old_probes(daemon.cgroup.parent)
-        for path in daemon.cgroup.iterdir():
-            if path.is_dir() and path.name not in live:
+        trees = [active.tree for active in daemon.registry.active.values()]
+        groups = {one.path for one in trees if isinstance(one, tree.CgroupTree)}
+        for path in daemon.cgroup.iterdir():  # also of spare processes of a daemon that has died
+            if path.is_dir() and path not in groups:
                 stale = tree.CgroupTree(path)
                 stale.kill(None, leader_alive=False)
                 stale.remove()

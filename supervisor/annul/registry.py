@@ -35,7 +35,7 @@ class Active:
         self.attempt_dir = attempt_dir
         self.pid: int | None = None
         self.pidfd: int | None = None  # None: not launched yet, or the leader has ended
-        self.not_launched = ""  # why its zygote has not told of a process; to be settled when `launch_by` is reached
+        self.not_launched = ""  # why no process could be made for it
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
         self.launch_error = ""  # why no process of it could be made
@@ -52,7 +52,7 @@ class Active:
         # Deadlines, monotonic seconds; None: not set.
         self.timeout_at: float | None = None
         self.start_by: float | None = None
-        self.launch_by: float | None = None
+        self.register_by: float | None = None
         self.rest_until = 0.0  # nothing is due before: something failed just now
         self.status_by: float | None = None
         self.look_at: float | None = None
@@ -81,7 +81,7 @@ class Active:
         times = [
             self.timeout_at,
             self.start_by,
-            self.launch_by,
+            self.register_by,
             self.status_by,
             self.look_at,
             self.log_at,

@@ -1,8 +1,9 @@
 """Giving a job its slot and its process.
 
-The order: `starting` is committed, then the zygote is asked; so no attempt runs that the store does not know of. A
-launch that is not answered, or whose zygote died, is settled by the board: either a process has registered there, or
-none ever will. In the loop thread; nothing in here waits.
+The order: `starting` is committed, then the launch is handed over to a process that a zygote has forked; so no attempt
+runs that the store does not know of, and until then it has no process. Whether one that was handed over by an older
+daemon runs is told by the board: either a process has registered there, or none ever will. In the loop thread; nothing
+in here waits.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from annul import ending, lifecycle, proc, stopping
 from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
-from annul.launcher import ANSWER_WAIT_S
+from annul.launcher import Process
 from annul.lifecycle import Conclusion, Event, Leader
 from annul.registry import Active, Registry
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
-from annul.tree import CgroupTree, send_by
+from annul.tree import send_by
 from annul_client.wire import ErrorInfo, Progress, State
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _ENV = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH"),
 )
 
-_REGISTER_S = 1.0  # for a process that was just forked to write its pid on its board
+_REGISTER_S = 10.0  # for a process that knows what to run, to write its pid on its board
 _ROOM_AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # as for the store
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
@@ -164,25 +165,19 @@ def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
     if run_dir.exists():
         shutil.rmtree(run_dir)  # made by a daemon that ended before it had committed this attempt
     run_dir.mkdir(mode=0o700)
-    board = None
     try:
         board = Board.create(run_dir / BOARD)
-        tree = sup.tree(name, run_dir / BOARD, make=True)
     except OSError:
-        if board is not None:
-            board.close()
-            (run_dir / BOARD).unlink()
         run_dir.rmdir()
         raise
-    return Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
+    return Active(record, known, board, sup.tree(name, run_dir / BOARD), run_dir, sup.attempt_dir(record))
 
 
 def _launch(sup: Supervision, active: Active) -> None:
     record, job_type = active.record, active.known.type
     now = sup.clock.monotonic()
-    active.board.stamp_launched(int(now * 1e9))
+    active.board.stamp_launched(int(now * 1e9), grace_s=job_type.grace_s, signal_tree=job_type.signal_tree)
     limit_time(active, now)
-    active.launch_by = now + ANSWER_WAIT_S
     active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
     env |= {
@@ -205,7 +200,6 @@ def _launch(sup: Supervision, active: Active) -> None:
         attempt_dir=str(active.attempt_dir),
         user_dir=str(sup.config.outputs_dir / record.user),
         notify=str(sup.config.runtime_dir / "notify.sock"),
-        cgroup=str(active.tree.path) if isinstance(active.tree, CgroupTree) else None,
         env=env,
         memory_bytes=job_type.memory_bytes,
         grace_s=job_type.grace_s,
@@ -216,49 +210,35 @@ def _launch(sup: Supervision, active: Active) -> None:
     sup.launcher.launch(launch, job_type.preload, now)
 
 
-def launched(sup: Supervision, name: str, pid: int, pidfd: int | None) -> None:
-    """`pidfd`: None where there was no descriptor left to receive it with."""
+def launched(sup: Supervision, name: str, process: Process) -> None:
+    """That process has its launch now."""
     active = sup.registry.by_name(name)
-    if active is None:  # given up and replaced: its board is gone, so it runs nothing; make sure of it
-        if pidfd is not None:
-            send_by(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+    if active is None:  # it finds no board and runs nothing; make sure of it
+        send_by(process.pidfd, signal.SIGKILL)
+        os.close(process.pidfd)
         return
-    if pidfd is None:  # its board tells of it, in a moment
-        active.not_launched = "no descriptor was left for its process"
-        active.launch_by = sup.clock.monotonic() + _REGISTER_S
-        return
-    active.launch_by = None
-    if active.pid is not None:
-        os.close(pidfd)  # found by its board already
-        return
-    active.pid, active.pidfd = pid, pidfd
-    sup.guarded(active, lambda one: stopping.climb(sup, one))
+    active.pid, active.pidfd = process.pid, process.pidfd
+    active.tree = sup.tree(name, active.board.path, (process.pid, process.start_time))
+    active.register_by = sup.clock.monotonic() + _REGISTER_S
 
 
 def not_launched(sup: Supervision, name: str, why: str) -> None:
-    """The zygote is gone, or could not fork. Whether there is a process is unknown: the board tells."""
+    """No process of it was ever made, or will be."""
     active = sup.registry.by_name(name)
     if active is not None:
-        active.not_launched, active.launch_by = why, sup.clock.monotonic()
-        sup.guarded(active, lambda one: settle_launch(sup, one))
+        active.not_launched, active.register_by = why, sup.clock.monotonic()
+        sup.guarded(active, lambda one: check_registered(sup, one))
 
 
-def settle_launch(sup: Supervision, active: Active) -> None:
-    """Find out by the board what became of a launch. As long as that fails, it is tried again."""
-    match find_leader(sup, active):
-        case Leader.NONE:
-            give_up(sup, active, active.not_launched)
-        case Leader.ALIVE:
-            active.launch_by = None
-            stopping.climb(sup, active)
-        case Leader.ENDED:
-            active.launch_by = None
-            ending.look(sup, active)
+def check_registered(sup: Supervision, active: Active) -> None:
+    """Its process, if it has one, has had its time to begin: one that was stopped, say, is replaced."""
+    if active.board.process() is None and (active.pid is None or active.ladder is None):
+        give_up(sup, active, active.not_launched or "its process did not begin")
+    active.register_by = None
 
 
 def find_leader(sup: Supervision, active: Active) -> Leader:
-    """Get hold of the process that has registered on the board, where its zygote has not told of it."""
+    """Get hold of the process that has registered on the board, of an attempt that an older daemon began."""
     registered = active.board.process()
     if active.pid is None and registered is not None:
         active.pidfd = proc.open_pidfd(*registered)
@@ -286,7 +266,6 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
         os.close(active.pidfd)
         active.pidfd = None
     sup.leader_is_gone(active)
-    active.launch_by = None
     failures = sup.registry.count_failed_launch(active.record.id)
     if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):
         _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import cancel, ending, lifecycle, proc, regular, starting
+from annul import cancel, ending, lifecycle, proc, regular
 from annul.board import Notice
 from annul.cancel import Ladder, Step
-from annul.lifecycle import Action, Event, Leader, StopKind
+from annul.lifecycle import Action, Event, StopKind
 from annul.registry import Active
 from annul.runtime.entry import DUMP_SIGNAL, STACKS
 from annul.runtime.outcome import Outcome
@@ -111,8 +111,9 @@ def _go_on(sup: Supervision, active: Active) -> None:
 
 def climb(sup: Supervision, active: Active) -> None:
     """Do what is due on the ladder."""
-    waiting = active.ladder is not None and active.pid is None and not active.ended
-    if waiting and starting.find_leader(sup, active) is Leader.ENDED:  # a stopped zygote must not hold up the cancel
+    waiting = active.ladder is not None and active.intent_noted and active.pid is None and not active.ended
+    if waiting and sup.launcher.withdraw(active.name):  # no process of it will ever be, whatever its zygote does
+        sup.leader_is_gone(active)
         ending.look(sup, active)
     while active.ladder is not None and active.intent_noted and not active.over:
         before = active.ladder
@@ -140,10 +141,6 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
         case Step.DUMP:
             if active.pidfd is not None:
                 send_by(active.pidfd, DUMP_SIGNAL)
-        case Step.KILL if active.pid is None and not active.ended:
-            # Its zygote has not answered yet, and may never: no process of it will run any of the user's code.
-            active.ladder = msgspec.structs.replace(ladder, sigkill=None)
-            starting.give_up(sup, active, "it was cancelled before its zygote answered")
         case Step.KILL:
             _kill(sup, active)
             if ladder.stuck and not active.stuck_told and not active.over:

@@ -16,13 +16,13 @@ from annul import ending, lifecycle, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
-from annul.launcher import ANSWER_WAIT_S, Launcher, Listener, Profile, Terms
+from annul.launcher import Launcher, Listener, Profile, Terms
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.store import JobRecord, Store
 from annul.sweeper import Sweeper
-from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of
+from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of, own_group
 from annul_client.wire import Progress, State
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Supervision:
         self.launcher = Launcher(
             targets,
             Listener(
-                launched=lambda name, pid, pidfd: starting.launched(self, name, pid, pidfd),
+                launched=lambda name, process: starting.launched(self, name, process),
                 not_launched=lambda name, why: starting.not_launched(self, name, why),
                 exited=lambda pid, status: ending.exited(self, pid, status),
                 guardian_ended=self._chain_is_broken,
@@ -71,6 +71,8 @@ class Supervision:
                 notify=str(config.runtime_dir / "notify.sock"),
                 orphan_grace_s=config.orphan_grace_s,
                 zygotes_dir=config.runtime_dir / "zygotes",
+                spares=config.spares,
+                cgroup=cgroup,
             ),
         )
 
@@ -88,12 +90,14 @@ class Supervision:
 
     # --- trees --------------------------------------------------------------------------------------------------
 
-    def tree(self, name: str, board: Path, *, make: bool) -> Tree:
-        """The tree of an attempt. `make`: it is new; else it was begun under a daemon that is gone."""
-        session = SessionTree(attempt=name, board=board, census=self.census, chain_intact=make)
-        if self.cgroup is None or not (make or (self.cgroup / name).exists()):
+    def tree(self, name: str, board: Path, process: tuple[int, int] | None = None, *, whole: bool = True) -> Tree:
+        """The tree of an attempt. `process`: (pid, start time) of its leader. `whole`: no daemon or zygote has died
+        since it began.
+        """
+        session = SessionTree(attempt=name, board=board, census=self.census, chain_intact=whole)
+        if self.cgroup is None or process is None:
             return session
-        return CgroupTree.create(self.cgroup / name, session)
+        return CgroupTree(own_group(self.cgroup, *process), session)
 
     def keeps_together(self, active: Active) -> None:
         """An adopted attempt's tree is as whole as ever where its zygote is its guardian."""
@@ -143,6 +147,7 @@ class Supervision:
         """End a turn: what it has changed is durable and told, and then what it is to stop is stopped (C1)."""
         self.ledger.commit(self.clock.monotonic(), unwritten=lambda: stopping.keep_intents(self))
         stopping.carry_out(self)
+        self.launcher.step(self.clock.monotonic(), hurry=len(self.registry.queue) > 0)
 
     # --- news of attempts ---------------------------------------------------------------------------------------
 
@@ -158,7 +163,7 @@ class Supervision:
     def news(self, active: Active) -> None:
         """The job says that there is news on its board."""
         if active.board.running_at:
-            active.start_by = None
+            active.start_by = active.register_by = None
             self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
             self.enter(active, state)
@@ -205,11 +210,12 @@ class Supervision:
     # --- deadlines ----------------------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        times = (active.next_due() for active in self.registry.active.values())
-        return min((at for at in times if at is not None), default=None)
+        times = [active.next_due() for active in self.registry.active.values()]
+        return min((at for at in (*times, self.launcher.next_due()) if at is not None), default=None)
 
     def act_on_deadlines(self) -> None:
         now = self.clock.monotonic()
+        self.launcher.act_on_deadlines(now)
         for active in list(self.registry.active.values()):
             due = active.next_due()
             if due is not None and due <= now:
@@ -240,14 +246,10 @@ class Supervision:
         if reached(active.start_by):
             active.start_by = None
             stopping.begin(self, active, Event.TIMEOUT, StopKind.TIMEOUT, reason=ending.START_TIMEOUT, by="annul")
-        if reached(active.launch_by):
-            if active.not_launched:
-                starting.settle_launch(self, active)
+        if reached(active.register_by):
+            starting.check_registered(self, active)
+            if active.over:
                 return
-            if self.launcher.patience_over(active.name, now):
-                self.launcher.give_up(active.name)  # comes back as `not_launched`
-                return
-            active.launch_by = now + ANSWER_WAIT_S
         if reached(active.log_at):
             active.log_at = now + _LOG_EVERY_S
             self._cap_log(active)

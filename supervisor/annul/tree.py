@@ -450,6 +450,11 @@ def remove_old_probes(parent: Path) -> None:
             pass  # somebody else has been faster
 
 
+def own_group(parent: Path, pid: int, start_time: int) -> Path:
+    """The cgroup that a process makes for itself, before it is told what to run."""
+    return parent / f"{pid}.{start_time}"
+
+
 def daemons_group(state_dir: Path) -> str:
     """The name of a daemon's own cgroup: several daemons may share a parent."""
     return f"annul-{hashlib.blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"

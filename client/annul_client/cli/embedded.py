@@ -75,7 +75,7 @@ class EmbeddedDaemon:
                         "--runtime-dir",
                         str(self._runtime),
                         "--stop-on-eof",
-                        "--no-warm",  # it runs one job: only the zygote of that one is worth starting
+                        *("--no-warm", "--spares", "0"),  # it runs one job: only what that one needs is worth starting
                     ],
                     stdin=subprocess.PIPE,
                     stdout=log,

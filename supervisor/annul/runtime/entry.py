@@ -1,8 +1,9 @@
 """The life of a job's process, from the fork to its exit.
 
-The order matters: own session and cgroup, then the SIGTERM handler, then the pid on the board, then a look at the
-flag, and only then code of the user's. So a cancel at any moment is either seen here or is delivered to a process that
-is already where the whole of it can be found.
+The order matters: own session and cgroup; then it waits to be told what to run; then the SIGTERM handler, then the pid
+on the board, then a look at the flag, and only then code of the user's. So a cancel at any moment is either seen here
+or is delivered to a process that is already where the whole of it can be found. Until its handler is there a SIGTERM
+simply ends it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -31,9 +33,10 @@ from annul.jobtype import JobType
 from annul.lifecycle import Verdict
 from annul.runtime import guardian, outcome
 from annul.runtime.context import JobContext, Notifier
-from annul.runtime.launch import Launch
+from annul.runtime.launch import Launch, await_launch
 from annul.runtime.outcome import Outcome
 from annul.runtime.signal import JobSignal
+from annul.tree import own_group
 from annul_client.wire import ErrorInfo, Stage
 
 STACKS = "stacks"  # its name in the attempt's directory: where the job was when it had to be killed
@@ -50,14 +53,25 @@ def load(target: str) -> JobType:
     return found
 
 
-def main(launch: Launch, job_type: JobType | None, zygote: int) -> NoReturn:
-    """Run one attempt and exit. `job_type`: where the zygote has imported it already. `zygote`: its pid.
+class Origin(msgspec.Struct, frozen=True):
+    """What a process has from the zygote that forked it."""
 
-    Called in the forked child, SIGTERM blocked. Never returns and never raises.
+    types: dict[str, JobType]  # by target: those that it has imported
+    zygote: int  # its pid
+    cgroup: Path | None  # where to make a cgroup of its own
+
+
+def main(origin: Origin, orders: socket.socket) -> NoReturn:
+    """Wait for a launch, run that one attempt and exit.
+
+    Called in the forked child. Never returns and never raises.
     """
     status = 70  # EX_SOFTWARE: only where annul's own code fails
     try:
-        status = _run(launch, job_type, zygote)
+        _set_apart(origin.cgroup)
+        launch = await_launch(orders)
+        orders.close()
+        status = 0 if launch is None else _run(launch, origin)
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
         traceback.print_exc()
     finally:
@@ -65,14 +79,27 @@ def main(launch: Launch, job_type: JobType | None, zygote: int) -> NoReturn:
         os._exit(status)  # the zygote's atexit handlers are not this process's
 
 
-def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
-    pid = os.getpid()
+def _set_apart(cgroup: Path | None) -> None:
+    """What can be done before it is known what to run."""
     os.setsid()
     prctl.set_child_subreaper()
+    if cgroup is not None:
+        one = proc.stat(os.getpid())
+        assert one is not None
+        _enter(own_group(cgroup, one.pid, one.start_time))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(_FILES, files), files)
+    )  # select(2) takes no more; jobs may raise it
+    os.umask(0o077)
+
+
+def _run(launch: Launch, origin: Origin) -> int:
+    pid = os.getpid()
+    job_type = origin.types.get(launch.target)
     proc.brand(launch.name)
     try:
-        if launch.cgroup is not None:
-            _enter(Path(launch.cgroup))
         board = Board.open(Path(launch.run_dir, BOARD))
     except FileNotFoundError:
         return 0  # the daemon gave this launch up
@@ -81,25 +108,18 @@ def _run(launch: Launch, job_type: JobType | None, zygote: int) -> int:
     board.set_process(pid, own.start_time if own else 0)
     if signals.aborted:
         return 0  # before anything is made that would have to be removed
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     attempt_dir = Path(launch.attempt_dir)
     for name in ("staging", "work", "tmp"):
         (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     _redirect(attempt_dir / "log")
     _dump_on_signal(attempt_dir / STACKS)
-    alone = guardian.Alone.watch(launch, zygote)
-    os.umask(0o077)
+    alone = guardian.Alone.watch(launch, origin.zygote)
     os.environ.clear()
     os.environ.update(launch.env)
     os.chdir(attempt_dir / "work")
     if launch.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (min(_FILES, files), files)
-    )  # select(2) takes no more; jobs may raise it
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
@@ -220,6 +240,7 @@ def _failed(code: str, message: str) -> Outcome:
 
 
 def _enter(cgroup: Path) -> None:
+    cgroup.mkdir()
     fd = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"0")  # "the process that writes"

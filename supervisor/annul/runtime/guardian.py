@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import msgspec
+
 from annul import cancel, prctl, proc
 from annul.board import BOARD, Board, Notice
 from annul.cancel import Ladder, Seen, Step
@@ -51,7 +53,8 @@ class Absence:
 
     def __init__(self, notify: str, grace_s: float) -> None:
         self._notify = notify
-        self._handed_over = Path(notify).with_name(HANDED_OVER)
+        self.runtime_dir = Path(notify).parent
+        self._handed_over = self.runtime_dir / HANDED_OVER
         self.grace_s = grace_s
         self._since: float | None = None
 
@@ -65,15 +68,30 @@ class Absence:
         grace_s = max(self.grace_s, _HAND_OVER_S) if self._handed_over.exists() else self.grace_s
         return now - self._since >= grace_s
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was none at the last look."""
+        return self._since is not None
+
+
+class Ward(msgspec.Struct, frozen=True):
+    """A job that runs without a daemon."""
+
+    name: str  # "job.attempt"
+    board: Path
+    pid: int  # of its leader
+    grace_s: float  # of its type
+    signal_tree: bool
+
 
 class Charge:
     """A job that has to be ended by somebody else than a daemon, and how far its ladder has come."""
 
-    def __init__(self, launch: Launch, pid: int, absent_s: float) -> None:
-        self._launch = launch
-        self.pid = pid
+    def __init__(self, ward: Ward, absent_s: float) -> None:
+        self._ward = ward
+        self.pid = ward.pid
         try:
-            self._board: Board | None = Board.open(Path(launch.run_dir, BOARD))
+            self._board: Board | None = Board.open(ward.board)
         except (OSError, ValueError):
             self._board = None  # there is nobody to tell: signals are left
         now = time.monotonic()
@@ -82,7 +100,7 @@ class Charge:
             kind=StopKind.ORPHANED,
             reason=f"no daemon ran for {absent_s:g} s",
             by="annul",
-            grace_s=launch.grace_s,
+            grace_s=ward.grace_s,
             asked=now,
             asked_at=time.time(),
         )
@@ -92,7 +110,7 @@ class Charge:
         seen = Seen(
             leader_alive=leader_alive,
             unwound=self._board is not None and self._board.unwound_at != 0,
-            repeat_term=not self._launch.signal_tree,
+            repeat_term=not self._ward.signal_tree,
         )
         while True:
             self._ladder, step = cancel.climb(self._ladder, seen, time.monotonic())
@@ -103,7 +121,7 @@ class Charge:
             if step is Step.KILL:
                 kill()
             elif self._ladder.terms or not leader_alive:
-                everyone = step is Step.TERM_SURVIVORS or self._launch.signal_tree
+                everyone = step is Step.TERM_SURVIVORS or self._ward.signal_tree
                 for pid in look().pids if everyone else [self.pid]:
                     send(pid, signal.SIGTERM)
                     send(pid, signal.SIGCONT)
@@ -118,33 +136,35 @@ class Charge:
 # --- in a zygote ------------------------------------------------------------------------------------------------
 
 
-def guard(launches: dict[int, Launch], reaper: Reaper, absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
-    """Be the guardian of these jobs, until no process of theirs lives. `reaper`: this process. `wake` is readable when
-    one has ended; `reap` takes such ends out of `launches` and says whether there still is any child.
+def guard(children: set[int], reaper: Reaper, absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
+    """Be the guardian of all jobs whose processes this zygote has forked, until none of theirs lives.
+
+    `children`: the leaders that live. `reaper`: this process. `wake` is readable when one has ended; `reap` takes such
+    ends out of `children` and says whether there still is any child.
     """
     poller = select.poll()
     poller.register(wake, select.POLLIN)
+    wards: dict[str, Ward] = {}  # also of leaders that end before it is time, and leave something behind
     charges: dict[str, tuple[Charge, SessionTree]] = {}
-    known = dict(launches)  # also of leaders that end before it is time, and leave something behind
     ending = False
 
     def census() -> Census:
-        names = [launch.name for launch in launches.values()] + list(charges)
-        return Census([reaper], launches, attempts=names)
+        return Census([reaper], children, attempts=wards)
 
     while reap() and children_of(reaper.pid) - reaper.strangers:
         wait_s = _LOOK_S
-        if not ending and absence.too_long():
-            ending = True
-            for pid, launch in known.items():
-                tree = SessionTree(attempt=launch.name, board=Path(launch.run_dir, BOARD), census=census)
-                charges[launch.name] = Charge(launch, pid, absence.grace_s), tree
+        ending = ending or absence.too_long()
+        if ending or absence.begun:
+            wards |= _wards(absence.runtime_dir, children)
         if ending:
+            for name in wards.keys() - charges.keys():
+                tree = SessionTree(attempt=name, board=wards[name].board, census=census)
+                charges[name] = Charge(wards[name], absence.grace_s), tree
             now = time.monotonic()
             due = [now + _LOOK_S]
             for charge, tree in charges.values():
                 try:
-                    alive = charge.pid in launches
+                    alive = charge.pid in children
                     if not alive and tree.look(charge.pid, leader_alive=False).empty:
                         continue
                     due.append(
@@ -159,6 +179,22 @@ def guard(launches: dict[int, Launch], reaper: Reaper, absence: Absence, wake: i
             wait_s = max(0.001, min(due) - now)
         if poller.poll(wait_s * 1000):
             os.read(wake, 4096)
+
+
+def _wards(runtime_dir: Path, leaders: set[int]) -> dict[str, Ward]:
+    """The jobs whose processes these are, by name: their boards tell. One that has not registered yet comes later."""
+    found = {}
+    for path in (runtime_dir / "jobs").glob(f"*/{BOARD}"):
+        try:
+            board = Board.open(path)
+        except (OSError, ValueError):
+            continue  # it is being made, or removed
+        registered = board.process()
+        if registered is not None and registered[0] in leaders:
+            name = path.parent.name
+            found[name] = Ward(name, path, registered[0], board.grace_s, board.signal_tree)
+        board.close()
+    return found
 
 
 # --- in a job whose zygote has died -----------------------------------------------------------------------------
@@ -230,7 +266,8 @@ class Alone:
                 return
             time.sleep(_LOOK_S if absence.grace_s else 0.01)
         self._ending = True
-        charge = Charge(launch, self._pid, absence.grace_s)
+        board = Path(launch.run_dir, BOARD)
+        charge = Charge(Ward(launch.name, board, self._pid, launch.grace_s, launch.signal_tree), absence.grace_s)
         while True:
             due = charge.climb(lambda: Look(self._below()), self._kill, leader_alive=True)
             time.sleep(max(0.001, due - time.monotonic()))

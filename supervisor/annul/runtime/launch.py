@@ -1,12 +1,22 @@
-"""The messages between the daemon and its zygotes, and their framing: 4 bytes of length, then msgpack."""
+"""What daemon, zygotes and the processes they fork say to each other.
+
+Daemon to zygote: a byte for each process that is to be forked. Zygote to daemon: the messages below, in msgpack, each
+after 4 bytes of length. Daemon to forked process, once: a `Launch`, by a socket that keeps messages whole.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
+from pathlib import Path
 
 import msgspec
 
 _LENGTH = struct.Struct("=I")
+FORK = b"f"
+LAUNCH = "launch"  # its name in the run directory, where it is too long for the socket
+_IN_ONE = 64 * 1024  # bytes: less than a socket's buffer, so that sending never waits
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +34,6 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     attempt_dir: str  # in the state directory: log, outcome, staging, work, tmp
     user_dir: str  # where the outputs are published
     notify: str  # datagram socket for nudges
-    cgroup: str | None  # directory to move into
     env: dict[str, str]
     memory_bytes: int | None
     grace_s: float  # of its type, for when no daemon is there to say another
@@ -37,6 +46,30 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.job_id}.{self.attempt}"
 
 
+def hand_over(channel: socket.socket, launch: Launch) -> None:
+    """Give the process at the other end what it is to run. Never waits.
+
+    Raises OSError: BrokenPipeError or ConnectionResetError where that process is gone.
+    """
+    body = msgspec.msgpack.encode(launch)
+    if len(body) > _IN_ONE:
+        path = Path(launch.run_dir, LAUNCH)
+        path.write_bytes(body)
+        body = os.fsencode(path)
+    channel.send(body, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def await_launch(channel: socket.socket) -> Launch | None:
+    """Wait to be told what to run. None: nothing; the daemon is gone, or needs this process no more."""
+    body = channel.recv(_IN_ONE)
+    if body.startswith(b"/"):  # a path; of msgpack that would be the number 47
+        try:
+            body = Path(os.fsdecode(body)).read_bytes()
+        except FileNotFoundError:
+            return None  # given up meanwhile
+    return msgspec.msgpack.decode(body, type=Launch) if body else None
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The zygote has imported everything and can fork."""
 
@@ -44,17 +77,16 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     strangers: frozenset[tuple[int, int]] = frozenset()  # (pid, start time) of processes that these have started
 
 
-class Launched(msgspec.Struct, frozen=True, tag="launched"):
-    """A job's process is there; its pidfd comes with this message (SCM_RIGHTS)."""
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """A process is there, and waits for its `Launch`. With this message come its pidfd and a socket to it."""
 
-    name: str
     pid: int
+    start_time: int  # clock ticks since boot
 
 
-class NotLaunched(msgspec.Struct, frozen=True, tag="not_launched"):
+class NotForked(msgspec.Struct, frozen=True, tag="not_forked"):
     """fork failed."""
 
-    name: str
     why: str
 
 
@@ -65,7 +97,7 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
     status: int
 
 
-FromZygote = Ready | Launched | NotLaunched | Exited
+FromZygote = Ready | Forked | NotForked | Exited
 
 
 def frame(message: msgspec.Struct) -> bytes:

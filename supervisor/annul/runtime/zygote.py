@@ -1,8 +1,8 @@
 """The zygote: a process that has imported what a kind of job needs, and forks on request.
 
-``python -m annul.runtime.zygote JSON`` (the arguments of `main`): reads Launch messages from a socket, answers with the
-pid and a pidfd of each new process, and tells the status of those that end. One a preload profile, started by the
-daemon.
+``python -m annul.runtime.zygote JSON`` (the arguments of `main`): for each byte that it is sent it forks a process, and
+answers with its pid, a pidfd, and a socket by which the daemon then tells that process what to run (`entry`). And it
+tells the status of those that end. One a preload profile, started by the daemon.
 
 Single-threaded, so that forking is safe; a child subreaper, so that what a job leaves behind is found below it. When
 the daemon's end of the socket closes it launches no more, and stays as the guardian of its jobs until they have ended.
@@ -18,18 +18,23 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from annul import prctl
+from annul import prctl, proc
 from annul.jobtype import JobType
 from annul.runtime import entry, guardian
-from annul.runtime.launch import Exited, Launch, Launched, NotLaunched, Ready, Unframer, frame
+from annul.runtime.launch import Exited, Forked, NotForked, Ready, frame
 from annul.tree import Reaper, children_of
 
+_AT_ONCE = 16  # forks before those that have ended are reaped
 
-def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_grace_s: float) -> None:
+
+def main(
+    fd: int, targets: list[str], preload: list[str], notify: str, orphan_grace_s: float, cgroup: str | None
+) -> None:
     prctl.set_child_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's
     channel = socket.socket(fileno=fd)
@@ -44,22 +49,21 @@ def main(fd: int, targets: list[str], preload: list[str], notify: str, orphan_gr
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
 
     strangers = children_of(os.getpid())
-    launches: dict[int, Launch] = {}  # of leaders that live
+    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=Path(cgroup) if cgroup else None)
+    children: set[int] = set()
     try:
         channel.sendall(frame(Ready(failed, strangers)))
-        _serve(channel, types, launches, (wake_read, wake_write))
+        _serve(channel, origin, children, (wake_read, wake_write))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon went away in the middle of an answer
     channel.close()
     reaper = Reaper(os.getpid(), settled=True, strangers=strangers)
-    guardian.guard(launches, reaper, guardian.Absence(notify, orphan_grace_s), wake_read, lambda: _reap(None, launches))
+    absence = guardian.Absence(notify, orphan_grace_s)
+    guardian.guard(children, reaper, absence, wake_read, lambda: _reap(None, children))
 
 
-def _serve(
-    channel: socket.socket, types: dict[str, JobType], launches: dict[int, Launch], pipe: tuple[int, int]
-) -> None:
+def _serve(channel: socket.socket, origin: entry.Origin, children: set[int], pipe: tuple[int, int]) -> None:
     """Fork what is asked for, until the daemon goes. Raises BrokenPipeError where it goes while it is answered."""
-    unframer = Unframer()
     poller = select.poll()
     poller.register(channel, select.POLLIN)
     poller.register(pipe[0], select.POLLIN)
@@ -67,14 +71,13 @@ def _serve(
         ready = dict(poller.poll())
         if pipe[0] in ready:
             os.read(pipe[0], 4096)
-            _reap(channel, launches)
+            _reap(channel, children)
         if channel.fileno() in ready:
-            data = channel.recv(65536)
-            if not data:
+            asked = channel.recv(_AT_ONCE)
+            if not asked:
                 return
-            for body in unframer.feed(data):
-                launch = msgspec.msgpack.decode(body, type=Launch)
-                _fork(launch, types.get(launch.target), channel, pipe, launches)
+            for _ in asked:
+                _fork(origin, channel, pipe, children)
 
 
 def _preload(modules: list[str]) -> dict[str, str]:
@@ -100,50 +103,49 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     return types
 
 
-def _fork(
-    launch: Launch,
-    job_type: JobType | None,
-    channel: socket.socket,
-    pipe: tuple[int, int],
-    launches: dict[int, Launch],
-) -> None:
-    """Fork a job's process. The daemon is told either way."""
-    zygote = os.getpid()
-    # SIGTERM waits until the child has its handler: by default it would end it without a trace.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _fork(origin: entry.Origin, channel: socket.socket, pipe: tuple[int, int], children: set[int]) -> None:
+    """Fork one process. The daemon is told either way."""
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        channel.sendall(frame(NotForked(str(error))))
+        return
     try:
         pid = os.fork()
     except OSError as error:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        channel.sendall(frame(NotLaunched(launch.name, str(error))))
+        channel.sendall(frame(NotForked(str(error))))
+        ours.close()
+        theirs.close()
         return
     if pid == 0:
-        _become(launch, job_type, channel, pipe, zygote)
-    launches[pid] = launch
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ours.close()
+        _become(origin, theirs, channel, pipe)
+    theirs.close()
+    children.add(pid)
     # The child is not reaped before this loop comes round, so its pid cannot have been reused.
+    one = proc.stat(pid)
     pidfd = os.pidfd_open(pid)
     try:
-        socket.send_fds(channel, [frame(Launched(launch.name, pid))], [pidfd])
+        forked = Forked(pid, one.start_time if one else 0)
+        socket.send_fds(channel, [frame(forked)], [pidfd, ours.fileno()])
     finally:
         os.close(pidfd)
+        ours.close()
 
 
-def _become(
-    launch: Launch, job_type: JobType | None, channel: socket.socket, pipe: tuple[int, int], zygote: int
-) -> NoReturn:
+def _become(origin: entry.Origin, orders: socket.socket, channel: socket.socket, pipe: tuple[int, int]) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     channel.close()
     for fd in pipe:
         os.close(fd)
-    entry.main(launch, job_type, zygote)
+    entry.main(origin, orders)
 
 
-def _reap(channel: socket.socket | None, launches: dict[int, Launch]) -> bool:
-    """Of leaders the daemon is told how they ended; orphans handed to this subreaper are just reaped. Whether there
-    still is any child.
+def _reap(channel: socket.socket | None, children: set[int]) -> bool:
+    """Of those that it has forked the daemon is told how they ended; orphans handed to this subreaper are just reaped.
+    Whether there still is any child.
     """
     while True:
         try:
@@ -152,8 +154,10 @@ def _reap(channel: socket.socket | None, launches: dict[int, Launch]) -> bool:
             return False
         if pid == 0:
             return True
-        if launches.pop(pid, None) is not None and channel is not None:
-            channel.sendall(frame(Exited(pid, status)))
+        if pid in children:
+            children.discard(pid)
+            if channel is not None:
+                channel.sendall(frame(Exited(pid, status)))
 
 
 if __name__ == "__main__":
