@@ -27,8 +27,8 @@ GRACE_S = 0.1  # of the stubborn job
 class Daemon:
     """One that serves the jobs of bench.jobs, and a client of it."""
 
-    def __init__(self, folder: Path, client: Client) -> None:
-        self.folder = folder
+    def __init__(self, runtime: Path, client: Client) -> None:
+        self._runtime = runtime
         self.client = client
 
     @contextmanager
@@ -37,7 +37,7 @@ class Daemon:
         dealer = context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.RCVHWM, 0)
-        dealer.connect(f"ipc://{self.folder}/run/annul.sock")
+        dealer.connect(f"ipc://{self._runtime}/annul.sock")
         try:
             yield Pipeline(dealer)
         finally:
@@ -63,12 +63,15 @@ class Pipeline:
 
 @contextmanager
 def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
-    """One with directories of its own, gone afterwards; or with those in a folder, which goes too."""
+    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. As under systemd, its
+    runtime directory is in memory.
+    """
     folder = folder or Path(tempfile.mkdtemp(prefix="annul-b-"))
+    runtime = Path(tempfile.mkdtemp(prefix="annul-b-", dir="/dev/shm"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(folder / "notify"))
         path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
-        places = ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run")]
+        places = ["--state-dir", str(folder / "state"), "--runtime-dir", str(runtime)]
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "annul", "serve", *places),
@@ -78,12 +81,13 @@ def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
         )
         ready.recv(64)
     try:
-        with Client(f"ipc://{folder}/run/annul.sock", timeout_s=60) as client:
-            yield Daemon(folder, client)
+        with Client(f"ipc://{runtime}/annul.sock", timeout_s=60) as client:
+            yield Daemon(runtime, client)
     finally:
         process.terminate()
         process.wait()
         shutil.rmtree(folder)
+        shutil.rmtree(runtime)
 
 
 def round_trips(client: Client, count: int) -> list[float]:

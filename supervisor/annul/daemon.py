@@ -70,6 +70,7 @@ class Daemon:
             places.prepare(path, what=what)
         places.prepare(config.state_dir / "jobs", what="job")
         places.prepare(config.runtime_dir / "zygotes", what="zygotes'")
+        places.prepare(config.runtime_dir / "rehearsal", what="rehearsal")
         places.check_same_file_system(config.state_dir, config.outputs_dir)
         prctl.set_child_subreaper()
         _raise_file_limit()

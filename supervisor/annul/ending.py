@@ -20,7 +20,6 @@ from annul import cancel, lifecycle, publishing, starting, stopping
 from annul.lifecycle import Action, Conclusion, Event, StopKind, Verdict
 from annul.registry import Active
 from annul.runtime import outcome
-from annul.runtime.entry import STACKS
 from annul.runtime.outcome import Outcome
 from annul.store import JobRecord
 from annul_client.wire import ErrorInfo, Progress, State
@@ -235,7 +234,6 @@ def publish(sup: Supervision, record: JobRecord) -> bool:
 def discard(sup: Supervision, active: Active, *, keep_staging: bool = False) -> None:
     """Free what the attempt occupied. Its log and outcome stay."""
     active.tree.remove()
-    (active.attempt_dir / STACKS).unlink(missing_ok=True)
     forget(sup, active.run_dir, active.attempt_dir, keep_staging=keep_staging)
 
 

@@ -66,6 +66,7 @@ class Terms(msgspec.Struct, frozen=True):
     notify: str  # the daemon's socket: as long as that can be connected to, it lives
     orphan_grace_s: float
     zygotes_dir: Path  # one file for each that lives, named by its pid: the next daemon finds them by that
+    rehearsal: Path  # where processes rehearse
     spares: int = 0  # of each profile
     cgroup: Path | None = None  # where each process makes a cgroup for itself
 
@@ -106,6 +107,7 @@ class Zygote:
             "notify": terms.notify,
             "orphan_grace_s": terms.orphan_grace_s,
             "cgroup": str(terms.cgroup) if terms.cgroup else None,
+            "rehearsal": str(terms.rehearsal),
         }
         try:
             self.process = subprocess.Popen(
@@ -299,8 +301,8 @@ class Launcher:
             launch = zygote.waiting[0]
             try:
                 hand_over(process.channel, launch)
-            except (BrokenPipeError, ConnectionResetError):  # it was killed while it waited
-                self._drop(process)
+            except (BrokenPipeError, ConnectionResetError):
+                self._died(zygote, process, now)
                 continue
             except OSError as error:  # the launch is too long for the socket, and there is no room for a file
                 self._drop(process)
@@ -311,6 +313,14 @@ class Launcher:
             zygote.waiting.popleft()
             zygote.taken_at = zygote.taken_at or now
             self._listener.launched(launch.name, process)
+
+    def _died(self, zygote: Zygote, spare: Process, now: float) -> None:
+        """A process has ended while it waited for a launch. They may all do that: a launch is not tried for ever."""
+        self._drop(spare)
+        zygote.rest_until = now + _FORK_AGAIN_S
+        if zygote.waiting and not zygote.spares:
+            name = zygote.waiting.popleft().name
+            self._listener.not_launched(name, "its process ended before it was told what to run")
 
     def _drop(self, spare: Process) -> None:
         """End a spare; see `_exited`."""
@@ -410,9 +420,9 @@ class Launcher:
             case Exited(pid, status):
                 if pid in zygote.children:
                     zygote.children.discard(pid)
-                    for spare in [one for one in zygote.spares if one.pid == pid]:  # killed while it waited
+                    for spare in [one for one in zygote.spares if one.pid == pid]:
                         zygote.spares.remove(spare)
-                        self._drop(spare)
+                        self._died(zygote, spare, now)
                     self._exited(pid, status)
 
     def _exited(self, pid: int, status: int) -> None:

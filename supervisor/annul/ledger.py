@@ -36,6 +36,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     insert: bool = False
     extra: Callable[[Store], None] | None = None  # further writes of the same transaction
+    first: Callable[[], None] | None = None  # what is to be done before anybody is told anything
     then: Callable[[JobRecord], None] | None = None  # with what was written, once it is durable, before it is told
     refused: Callable[[StoreError], None] | None = None
 
@@ -99,12 +100,22 @@ class Ledger:
         pid: int | None = None,
         insert: bool = False,
         extra: Callable[[Store], None] | None = None,
+        first: Callable[[], None] | None = None,
         then: Callable[[JobRecord], None] | None = None,
         refused: Callable[[StoreError], None] | None = None,
     ) -> JobRecord:
         """Note new facts for this turn's commit; returns them."""
         self._changes.append(
-            Change(record=record, kind=kind, pid=pid, insert=insert, extra=extra, then=then, refused=refused)
+            Change(
+                record=record,
+                kind=kind,
+                pid=pid,
+                insert=insert,
+                extra=extra,
+                first=first,
+                then=then,
+                refused=refused,
+            )
         )
         self._overlay[record.id] = record
         if insert and record.key is not None:
@@ -193,6 +204,9 @@ class Ledger:
         self._forget_overlay()
         for change, conflict in conflicts:
             self._refuse(change, conflict)
+        for change, _, _ in told:
+            if change.first is not None:
+                change.first()
         for change, event, body in told:
             if change.record.state.final:
                 self._counts.pop(change.record.id, None)

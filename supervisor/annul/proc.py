@@ -161,14 +161,15 @@ def brand_of(attempt: str) -> int:
     return _BRAND + (int.from_bytes(hashlib.blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
 
 
-def brand(attempt: str) -> None:
+def brand(attempt: str, over: str = "") -> None:
     """Mark this process, and all that descend from it, in a resource limit that has no effect. It survives fork, exec,
     another session, another environment and closed files.
 
-    Where there is such a limit already it stays: it may be the mark of a job in which this daemon runs.
+    Where there is such a limit already it stays: it may be the mark of a job in which this daemon runs. `over`: a mark
+    that may be replaced.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
-    if soft == resource.RLIM_INFINITY:
+    if soft == resource.RLIM_INFINITY or (over and soft == brand_of(over)):
         resource.setrlimit(resource.RLIMIT_RTTIME, (brand_of(attempt), hard))
 
 

@@ -117,7 +117,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
         ending.discard(sup, active)
         sup.registry.queue.add(entry, sup.clock.wall())
 
-    active.record = sup.ledger.change(begun, state, then=lambda _: _launch(sup, active), refused=undo)
+    active.record = sup.ledger.change(begun, state, first=lambda: _launch(sup, active), refused=undo)
 
 
 def _fail(sup: Supervision, record: JobRecord, code: str, message: str) -> None:

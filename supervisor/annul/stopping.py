@@ -261,7 +261,7 @@ def cancel_record(
 def _stacks(active: Active) -> str:
     """The Python stacks that the leader wrote before it was killed; where there are some, its log gets them too."""
     try:
-        lines = regular.read(active.attempt_dir / STACKS, _STACKS_MAX).decode(errors="replace").splitlines()
+        lines = regular.read(active.run_dir / STACKS, _STACKS_MAX).decode(errors="replace").splitlines()
         stacks = "\n".join(line for line in lines if not any(one in line for one in _OWN_FRAMES))
         if stacks:
             with regular.opened(active.attempt_dir / "log", "ab") as log:

@@ -71,6 +71,7 @@ class Supervision:
                 notify=str(config.runtime_dir / "notify.sock"),
                 orphan_grace_s=config.orphan_grace_s,
                 zygotes_dir=config.runtime_dir / "zygotes",
+                rehearsal=config.runtime_dir / "rehearsal",
                 spares=config.spares,
                 cgroup=cgroup,
             ),

@@ -29,7 +29,7 @@ import msgspec
 from annul import prctl, proc
 from annul.board import BOARD, Board
 from annul.errors import Cancelled, JobError
-from annul.jobtype import JobType
+from annul.jobtype import JobType, job
 from annul.lifecycle import Verdict
 from annul.runtime import guardian, outcome
 from annul.runtime.context import JobContext, Notifier
@@ -39,7 +39,8 @@ from annul.runtime.signal import JobSignal
 from annul.tree import own_group
 from annul_client.wire import ErrorInfo, Stage
 
-STACKS = "stacks"  # its name in the attempt's directory: where the job was when it had to be killed
+_FOLDERS = ("work", "tmp")  # of an attempt; `staging` is made with the first output
+STACKS = "stacks"  # its name in the run directory: where the job was when it had to be killed
 _FILES = 1024
 DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
 
@@ -59,6 +60,7 @@ class Origin(msgspec.Struct, frozen=True):
     types: dict[str, JobType]  # by target: those that it has imported
     zygote: int  # its pid
     cgroup: Path | None  # where to make a cgroup of its own
+    rehearsal: Path  # a directory to rehearse in
 
 
 def main(origin: Origin, orders: socket.socket) -> NoReturn:
@@ -68,10 +70,11 @@ def main(origin: Origin, orders: socket.socket) -> NoReturn:
     """
     status = 70  # EX_SOFTWARE: only where annul's own code fails
     try:
-        _set_apart(origin.cgroup)
+        process = _Process(origin)
+        process.rehearse()
         launch = await_launch(orders)
         orders.close()
-        status = 0 if launch is None else _run(launch, origin)
+        status = 0 if launch is None else process.run(launch, origin.types.get(launch.target))
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
         traceback.print_exc()
     finally:
@@ -79,65 +82,128 @@ def main(origin: Origin, orders: socket.socket) -> NoReturn:
         os._exit(status)  # the zygote's atexit handlers are not this process's
 
 
-def _set_apart(cgroup: Path | None) -> None:
-    """What can be done before it is known what to run."""
-    os.setsid()
-    prctl.set_child_subreaper()
-    if cgroup is not None:
-        one = proc.stat(os.getpid())
-        assert one is not None
-        _enter(own_group(cgroup, one.pid, one.start_time))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (min(_FILES, files), files)
-    )  # select(2) takes no more; jobs may raise it
-    os.umask(0o077)
+class _Process:
+    """One that runs one attempt, and has made beforehand what does not depend on which."""
 
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        os.setsid()
+        prctl.set_child_subreaper()
+        own = proc.stat(os.getpid())
+        assert own is not None
+        self._pid, self._start_time = own.pid, own.start_time
+        if origin.cgroup is not None:
+            _enter(own_group(origin.cgroup, self._pid, self._start_time))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # select(2) takes no more; jobs may raise it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, files), files))
+        os.umask(0o077)
+        self._signals = JobSignal.prepare()
+        self._stacks: int | None = None
+        logging.basicConfig(
+            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+        )
 
-def _run(launch: Launch, origin: Origin) -> int:
-    pid = os.getpid()
-    job_type = origin.types.get(launch.target)
-    proc.brand(launch.name)
-    try:
-        board = Board.open(Path(launch.run_dir, BOARD))
-    except FileNotFoundError:
-        return 0  # the daemon gave this launch up
-    signals = JobSignal.install(board, job_type.interrupt if job_type else "raise")
-    own = proc.stat(pid)
-    board.set_process(pid, own.start_time if own else 0)
-    if signals.aborted:
-        return 0  # before anything is made that would have to be removed
+    def rehearse(self) -> None:
+        """Run a job that does nothing, in a directory that is removed afterwards, while nobody waits.
 
-    attempt_dir = Path(launch.attempt_dir)
-    for name in ("staging", "work", "tmp"):
-        (attempt_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    _redirect(attempt_dir / "log")
-    _dump_on_signal(attempt_dir / STACKS)
-    alone = guardian.Alone.watch(launch, origin.zygote)
-    os.environ.clear()
-    os.environ.update(launch.env)
-    os.chdir(attempt_dir / "work")
-    if launch.memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-    notifier = Notifier(launch.notify, launch.name)
-
-    ended = _guarded(launch, job_type, board, signals, notifier)
-    if os.getpid() != pid:  # a child of the job's that came up all the way here: it has no say
-        return 1
-    board.stamp_unwound(time.monotonic_ns())
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    if ended.verdict is Verdict.COMPLETED:
+        A forked process copies each page that it writes to for the first time, and then takes four times as long for
+        the way to a job's first line as it does the second time.
+        """
+        folder = self._origin.rehearsal / str(self._pid)
+        rehearsal = Launch(
+            job_id=folder.name,
+            attempt=0,
+            type=_nothing.name,
+            target="",
+            params=b"{}",
+            user="",
+            title="",
+            labels={},
+            run_dir=str(folder),
+            attempt_dir=str(folder),
+            user_dir=str(folder),
+            notify=str(folder / "nobody"),
+            env=dict(os.environ),
+            memory_bytes=None,
+            grace_s=0.0,
+            signal_tree=False,
+            orphan_grace_s=-1.0,
+            daemon=os.getppid(),
+        )
         try:
-            ended = msgspec.structs.replace(ended, files=outcome.staged(attempt_dir / "staging"))
-        except (OSError, ValueError) as error:
-            ended = _failed("output", f"writing the job's outputs to disk: {error}")
-    outcome.write(attempt_dir, ended)
-    alone.sweep(board)
-    return 0 if ended.verdict is Verdict.COMPLETED else 1
+            folder.mkdir()
+            Board.create(folder / BOARD).close()
+            self.run(msgspec.msgpack.decode(msgspec.msgpack.encode(rehearsal), type=Launch), _nothing)
+            os.chdir("/")
+            for name in (BOARD, "log", STACKS, outcome.NAME):
+                (folder / name).unlink()
+            for name in _FOLDERS:
+                (folder / name).rmdir()
+            folder.rmdir()
+        except OSError:
+            pass  # no room: it will take longer
+        os.environ.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        guardian.Alone.unwatch()
+
+    def run(self, launch: Launch, job_type: JobType | None) -> int:
+        """The exit status. `job_type`: where the zygote has imported it already."""
+        signals, attempt_dir = self._signals, Path(launch.attempt_dir)
+        proc.brand(launch.name, over=f"{self._pid}.0")
+        try:
+            board = Board.open(Path(launch.run_dir, BOARD))
+        except FileNotFoundError:
+            return 0  # the daemon gave this launch up
+        signals.connect(board, job_type.interrupt if job_type else "raise")
+        board.set_process(self._pid, self._start_time)
+        if signals.aborted:
+            return 0  # before anything is made that would have to be removed
+        for path in (attempt_dir.parent, attempt_dir, *(attempt_dir / name for name in _FOLDERS)):
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                pass
+        _redirect(attempt_dir / "log")
+        self._dump_on_signal(Path(launch.run_dir, STACKS))
+        alone = guardian.Alone.watch(launch, self._origin.zygote)
+        os.environ.clear()
+        os.environ.update(launch.env)
+        os.chdir(attempt_dir / "work")
+        if launch.memory_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
+        notifier = Notifier(launch.notify, launch.name)
+
+        ended = _guarded(launch, job_type, board, signals, notifier)
+        if os.getpid() != self._pid:  # a child of the job's that came up all the way here: it has no say
+            return 1
+        board.stamp_unwound(time.monotonic_ns())
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        if ended.verdict is Verdict.COMPLETED:
+            try:
+                ended = msgspec.structs.replace(ended, files=outcome.staged(attempt_dir / "staging"))
+            except (OSError, ValueError) as error:
+                ended = _failed("output", f"writing the job's outputs to disk: {error}")
+        outcome.write(attempt_dir, ended)
+        alone.sweep(board)
+        return 0 if ended.verdict is Verdict.COMPLETED else 1
+
+    def _dump_on_signal(self, path: Path) -> None:
+        before, self._stacks = self._stacks, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        faulthandler.register(DUMP_SIGNAL, file=self._stacks, all_threads=True)
+        if before is not None:
+            os.close(before)
+
+
+class _Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+@job("rehearsal")
+def _nothing(ctx: JobContext, params: _Nothing) -> None:
+    """The job of a rehearsal."""
 
 
 def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: JobSignal, notifier: Notifier) -> Outcome:
@@ -258,11 +324,6 @@ def _redirect(log: Path) -> None:
     os.close(fd)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _dump_on_signal(path: Path) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True)
 
 
 def _flush() -> None:

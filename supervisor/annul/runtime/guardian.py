@@ -213,6 +213,11 @@ class Alone:
             self._orphaned(ORPHAN_SIGNAL, None)
         return self
 
+    @staticmethod
+    def unwatch() -> None:
+        signal.signal(ORPHAN_SIGNAL, signal.SIG_DFL)
+        prctl.set_parent_death_signal(0)
+
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._pid = os.getpid()

@@ -56,30 +56,40 @@ class JobSignal(AbortSignal):
     @classmethod
     def install(cls, board: Board, interrupt: Interrupt) -> JobSignal:
         """Make it and put the SIGTERM handler in place. Called once, in the main thread, before any user code."""
-        self = cls._new()
-        self._connect(board, interrupt)
+        self = cls.prepare()
+        self.connect(board, interrupt)
         return self
 
-    def _connect(self, board: Board, interrupt: Interrupt) -> None:
-        self._board = board
-        self._memory: mmap.mmap | bytes = board.memory
-        self._interrupt = interrupt
+    @classmethod
+    def prepare(cls) -> JobSignal:
+        """Make one whose board is not known yet. SIGTERM is as it was."""
+        self = cls._new()
+        self._prepare()
+        return self
+
+    def _prepare(self) -> None:
         self._pid = os.getpid()
         self._armed = False  # the job's own code runs
         self._shields = 0
         self._raised: weakref.ref[BaseException] | None = None
         self._reason_ref: weakref.ref[Cancelled] | None = None
         self._cancel_task: Callable[[], object] | None = None
-        self.stage: Stage | None = None  # how it was delivered first
-        self.entered = False  # the job's function was, and has returned
         self._settled = False  # the dependents are marked
         self._to_fire: list[AbortSignal] = []
         self._watcher: threading.Thread | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
         os.register_at_fork(after_in_child=self._forget)
         self._forks = Forks(self._deliver)
+
+    def connect(self, board: Board, interrupt: Interrupt) -> None:
+        """From here on SIGTERM delivers what that board says."""
+        self._board = board
+        self._memory: mmap.mmap | bytes = board.memory
+        self._interrupt = interrupt
+        self.stage: Stage | None = None  # how it was delivered first
+        self.entered = False  # the job's function was, and has returned
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _forget(self) -> None:
         """In a child that the job forks: SIGTERM ends it, as any process, unless the job has its own handler."""

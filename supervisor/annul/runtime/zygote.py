@@ -33,7 +33,13 @@ _AT_ONCE = 16  # forks before those that have ended are reaped
 
 
 def main(
-    fd: int, targets: list[str], preload: list[str], notify: str, orphan_grace_s: float, cgroup: str | None
+    fd: int,
+    targets: list[str],
+    preload: list[str],
+    notify: str,
+    orphan_grace_s: float,
+    cgroup: str | None,
+    rehearsal: str,
 ) -> None:
     prctl.set_child_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's
@@ -49,7 +55,8 @@ def main(
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
 
     strangers = children_of(os.getpid())
-    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=Path(cgroup) if cgroup else None)
+    own = Path(cgroup) if cgroup else None
+    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal))
     children: set[int] = set()
     try:
         channel.sendall(frame(Ready(failed, strangers)))
