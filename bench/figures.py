@@ -63,8 +63,8 @@ class Pipeline:
 
 @contextmanager
 def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
-    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. As under systemd, its
-    runtime directory is in memory.
+    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. Its runtime directory
+    is in memory, as under systemd.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="annul-b-"))
     runtime = Path(tempfile.mkdtemp(prefix="annul-b-", dir="/dev/shm"))

@@ -45,6 +45,14 @@ def alive(pid: int) -> bool:
     return fields[0] not in "ZX" or (fields[0] == "Z" and int(fields[17]) > 1)
 
 
+def waits_for_work(pid: int) -> bool:
+    """Whether it is a zygote, or a process that has not been given a job yet; also where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() in ("annul-zygote", "annul-spare")
+    except OSError:
+        return True
+
+
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
     """This process gets no new ones; those that it has stay."""

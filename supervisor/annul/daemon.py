@@ -13,6 +13,7 @@ import logging
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -37,7 +38,7 @@ from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
 from annul.server import TURN_MESSAGES, Caller, Server
 from annul.store import JobRecord, Store, check
-from annul.supervision import Supervision
+from annul.supervision import REHEARSAL, Supervision
 from annul.sweeper import Sweeper
 from annul_client import wire
 
@@ -70,7 +71,6 @@ class Daemon:
             places.prepare(path, what=what)
         places.prepare(config.state_dir / "jobs", what="job")
         places.prepare(config.runtime_dir / "zygotes", what="zygotes'")
-        places.prepare(config.runtime_dir / "rehearsal", what="rehearsal")
         places.check_same_file_system(config.state_dir, config.outputs_dir)
         prctl.set_child_subreaper()
         _raise_file_limit()
@@ -84,6 +84,8 @@ class Daemon:
             places.lock(config.runtime_dir, what="runtime"),
         ]
         places.check_same_runtime(config.state_dir, config.runtime_dir)
+        shutil.rmtree(config.runtime_dir / REHEARSAL, ignore_errors=True)
+        places.prepare(config.runtime_dir / REHEARSAL, what="rehearsal")
         self.store = Store(config.state_dir / "annul.db")
         places.note_runtime(config.state_dir, config.runtime_dir)
         self.registry = Registry(self._limits())
@@ -416,6 +418,7 @@ class Daemon:
             self.supervision.launcher.leave()
         else:
             self.supervision.launcher.stop()
+            shutil.rmtree(self.config.runtime_dir / REHEARSAL, ignore_errors=True)
         self._leftovers.close()
         while self.sweeper.waiting and not self._leaving:  # the next daemon finds what is left, and is waited for
             self.sweeper.step()

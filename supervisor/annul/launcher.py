@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from annul import proc
-from annul.runtime.launch import FORK, Exited, Forked, FromZygote, Launch, NotForked, Ready, Unframer, hand_over
+from annul.runtime.launch import FORK, SPARE, Exited, Forked, FromZygote, Launch, NotForked, Ready, Unframer, hand_over
 from annul.tree import CgroupTree, Reaper, own_group, send_by
 
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Zygote:
         self.ready_at = 0.0
         self.taken_at: float | None = None  # when the first spare was taken that is not replaced yet
         self.rest_until = 0.0  # no spares before: a fork has failed
-        self._unsent = 0  # of `asked`
+        self._out = b""  # requests that the socket has not taken yet
         self._in = Unframer()
         self._fds: deque[list[int]] = deque()  # of each message that has some; empty: there was no room for them
 
@@ -167,20 +167,20 @@ class Zygote:
 
     @property
     def wants_to_write(self) -> bool:
-        return self._unsent > 0
+        return bool(self._out)
 
-    def ask(self, count: int, now: float) -> None:
-        """Ask for so many processes."""
+    def ask(self, forks: int, spares: int, now: float) -> None:
+        """Ask for so many processes: for launches, and to wait for one."""
         if not self.asked:
             self.silent_since, self.looked = now, False
-        self.asked += count
-        self._unsent += count
+        self.asked += forks + spares
+        self._out += FORK * forks + SPARE * spares
         self.flush()
 
     def flush(self) -> None:
         """Write what the socket takes. A dead zygote is noticed by reading."""
         try:
-            self._unsent -= self.socket.send(FORK * self._unsent)
+            self._out = self._out[self.socket.send(self._out) :]
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             pass
 
@@ -336,8 +336,10 @@ class Launcher:
         for zygote in self._zygotes.values():
             refill_at = zygote.refill_at(self._terms.spares, hurry=hurry)
             due = refill_at is not None and now >= refill_at
-            if (missing := zygote.short(self._terms.spares if due else 0)) > 0:
-                zygote.ask(missing, now)
+            forks = max(0, zygote.short())
+            spares = max(0, zygote.short(self._terms.spares) - forks) if due else 0
+            if forks or spares:
+                zygote.ask(forks, spares, now)
             if due:
                 zygote.taken_at = None
 

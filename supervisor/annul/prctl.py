@@ -6,6 +6,7 @@ import ctypes
 import os
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,7 +23,12 @@ def set_parent_death_signal(signum: int) -> None:
     _set(_PR_SET_PDEATHSIG, signum)
 
 
-def _set(option: int, value: int) -> None:
+def set_name(name: str) -> None:
+    """What ps and top call this process: its first 15 bytes. Inherited by fork."""
+    _set(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def _set(option: int, value: int | ctypes.c_char_p) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")

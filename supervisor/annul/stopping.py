@@ -111,10 +111,6 @@ def _go_on(sup: Supervision, active: Active) -> None:
 
 def climb(sup: Supervision, active: Active) -> None:
     """Do what is due on the ladder."""
-    waiting = active.ladder is not None and active.intent_noted and active.pid is None and not active.ended
-    if waiting and sup.launcher.withdraw(active.name):  # no process of it will ever be, whatever its zygote does
-        sup.leader_is_gone(active)
-        ending.look(sup, active)
     while active.ladder is not None and active.intent_noted and not active.over:
         before = active.ladder
         active.ladder, step = cancel.climb(before, active.seen(), sup.clock.monotonic())
@@ -131,6 +127,10 @@ def _take(sup: Supervision, active: Active, ladder: Ladder, step: Step) -> None:
     match step:
         case Step.BEGIN:
             write_notice(active, ladder)
+            if active.pid is None and sup.launcher.withdraw(active.name):  # no process of it will ever be
+                sup.leader_is_gone(active)
+                ending.look(sup, active)
+                return
             active.tree.look(active.pid, leader_alive=active.leader_alive)  # whom it sees now it knows again later
             if ladder.terms:
                 _terminate(active, ladder, whole_tree=active.known.type.signal_tree)

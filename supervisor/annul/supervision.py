@@ -26,6 +26,7 @@ from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_o
 from annul_client.wire import Progress, State
 
 _log = logging.getLogger(__name__)
+REHEARSAL = "rehearsal"  # in the runtime directory: see `runtime.entry`
 _PROGRESS_EVERY_S = 0.25
 _LOG_EVERY_S = 1.0
 _REST_S = 1.0  # after an error, before it is tried again
@@ -71,7 +72,7 @@ class Supervision:
                 notify=str(config.runtime_dir / "notify.sock"),
                 orphan_grace_s=config.orphan_grace_s,
                 zygotes_dir=config.runtime_dir / "zygotes",
-                rehearsal=config.runtime_dir / "rehearsal",
+                rehearsal=config.runtime_dir / REHEARSAL,
                 spares=config.spares,
                 cgroup=cgroup,
             ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -17,7 +16,7 @@ import pytest
 from annul.runtime import zygote
 from annul.tree import find_cgroup
 from annul_client import CancelOutcome, Job, Stage, State
-from harness import TESTS, DaemonProcess, alive, wait_until
+from harness import TESTS, DaemonProcess, alive, wait_until, waits_for_work
 
 MakeDaemon = Callable[..., DaemonProcess]
 LONG_S = 3600.0
@@ -26,7 +25,9 @@ LONG_S = 3600.0
 class Starts:
     """A daemon whose zygotes, and the jobs they fork, can be stopped at a line. See holding/sitecustomize.py."""
 
-    def __init__(self, make_daemon: MakeDaemon, folder: Path, how: str, *, holding: bool = True) -> None:
+    def __init__(
+        self, make_daemon: MakeDaemon, folder: Path, how: str, *options: str, holding: bool = True
+    ) -> None:
         if how == "cgroup" and find_cgroup() is None:
             pytest.skip("there is no writable cgroup v2 directory for this process")
         self.tree = how
@@ -35,11 +36,10 @@ class Starts:
         if holding:
             shutil.copy(TESTS / "holding" / "sitecustomize.py", self.folder)
         path = os.pathsep.join(filter(None, [str(self.folder), str(TESTS), os.environ.get("PYTHONPATH")]))
-        self.daemon = make_daemon("--tree", how, "--jobs", "children.starts", env={"PYTHONPATH": path})
+        self.daemon = make_daemon("--tree", how, "--jobs", "children.starts", *options, env={"PYTHONPATH": path})
         self.daemon.start()
         self.client = self.daemon.client()
         self.mark = folder / "mark"
-        self.zygotes: set[int] = set()
 
     def submit(self, seconds: float = LONG_S, type_: str = "first-line", **options: float) -> Job:
         self.mark.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class Starts:
         return len(self.mark.read_text().splitlines()) if self.mark.exists() else 0
 
     def left(self) -> list[int]:
-        """Everything alive below the daemon but its zygotes: by /proc, and by nothing that the daemon says of jobs."""
+        """Everything alive below the daemon but what waits for work: by /proc, and by nothing that the daemon says of jobs."""
         assert self.daemon.process is not None
         found = [self.daemon.process.pid]
         for pid in found:  # it grows meanwhile
@@ -77,9 +77,7 @@ class Starts:
                     found += [int(one) for one in path.read_text().split()]
                 except OSError:
                     continue  # ended
-        if not set(found[1:]) <= self.zygotes:
-            self.zygotes = {int(pid) for pid in re.findall(r"started a zygote \(pid (\d+)\)", self.daemon.said())}
-        return [pid for pid in found[1:] if alive(pid) and pid not in self.zygotes]
+        return [pid for pid in found[1:] if alive(pid) and not waits_for_work(pid)]
 
     def works(self) -> None:
         """A job starts, runs once and completes."""
@@ -89,7 +87,7 @@ class Starts:
 
 @pytest.fixture(params=["session", "cgroup"])
 def starts(request: pytest.FixtureRequest, make_daemon: MakeDaemon, short_dir: Path) -> Iterator[Starts]:
-    found = Starts(make_daemon, short_dir, request.param)
+    found = Starts(make_daemon, short_dir, request.param, "--spares", "0")
     yield found
     found.client.close()
 
@@ -125,13 +123,12 @@ def test_a_cancel_at_every_line_is_not_lost(starts: Starts) -> None:
 
 
 def test_a_cancel_does_not_wait_for_a_stopped_zygote(starts: Starts) -> None:
-    """The zygote goes on only when all is over: of a child that it forked and has not told of nothing is left."""
+    """The job is over at once, though the zygote has forked for it: that one waits for another, or goes with its zygote."""
     wrong = []
     for line in (line for line in starts.lines() if line.startswith("zygote")):
         job, parent = starts.held_at(line)
         assert starts.client.cancel(job.id, grace_s=0.01).outcome is CancelOutcome.CANCELLING
         final = starts.client.wait(job.id, 20)
-        # Without a word from the zygote a child is known once it has registered; before, it ends by itself.
         wait_until(lambda: not starts.left(), "the child to be gone")
         before = starts.ran
         os.kill(parent, signal.SIGCONT)
@@ -142,9 +139,9 @@ def test_a_cancel_does_not_wait_for_a_stopped_zygote(starts: Starts) -> None:
 
 
 def test_what_a_child_of_a_stopped_zygote_has_started_is_ended(starts: Starts, tmp_path: Path) -> None:
-    """The zygote never tells of the child, which runs, and has a child in another session: both are found and ended."""
+    """The zygote has told of it, and no more; it runs, and has a child in another session: both are found and ended."""
     source, first = inspect.getsourcelines(zygote._fork)
-    (line,) = [first + number for number, text in enumerate(source) if "os.pidfd_open" in text]
+    (line,) = [first + number for number, text in enumerate(source) if "os.close(pidfd)" in text]
     mark = tmp_path / "beat"
     (starts.folder / "hold").write_text(f"zygote runtime/zygote.py {line}")
     job = starts.client.submit("escaper", {"mark": str(mark)})

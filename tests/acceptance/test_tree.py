@@ -20,7 +20,7 @@ import pytest
 from annul.tree import find_cgroup
 from annul_client import Client, Job, Stage, State
 from children import shapes
-from harness import PREFIX, DaemonProcess, alive, processes_with, started, wait_until
+from harness import PREFIX, DaemonProcess, alive, processes_with, started, wait_until, waits_for_work
 
 SHAPES = {made.__name__: count for made, count in shapes.SHAPES.items()}
 # Where many leaders end at once, one that nothing names is killed, but may be counted with another job.
@@ -89,13 +89,13 @@ def living(folder: Path) -> list[int]:
 
 
 def assert_nobody(daemon: DaemonProcess, *folders: Path) -> None:
-    """No member lives, the daemon has no descendants but its zygotes, and no file grows any more."""
+    """No member lives, the daemon has no descendants but zygotes and spares, and no file grows any more."""
     sizes = {path: path.stat().st_size for folder in folders for path in folder.iterdir()}
     assert {folder.name: living(folder) for folder in folders if living(folder)} == {}
     assert daemon.process is not None
     # Zygotes and daemon are subreapers: whoever is left of a job is below one of them.
     below = psutil.Process(daemon.process.pid).children(recursive=True)
-    assert [one for one in below if alive(one.pid) and one.ppid() != daemon.process.pid] == []
+    assert [one for one in below if alive(one.pid) and not waits_for_work(one.pid)] == []
     assert {path: path.stat().st_size for path in sizes} == sizes
 
 

@@ -44,7 +44,6 @@ LAUNCH = Launch(
     attempt_dir="/a",
     user_dir="/u",
     notify="/n",
-    cgroup=None,
     env={},
     memory_bytes=None,
     grace_s=5.0,

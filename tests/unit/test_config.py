@@ -57,6 +57,7 @@ def file(tmp_path: Path) -> Path:
         max_log_bytes = 4096
         keep_events = 50
         keep_jobs = 7
+        spares = 5
         keep_days = 0.5
         orphan_grace_s = 5
         drain = true
@@ -95,6 +96,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "max_log_bytes": 4096,
         "keep_events": 50,
         "keep_jobs": 7,
+        "spares": 5,
         "keep_days": 0.5,
         "orphan_grace_s": 5.0,
         "drain": True,
@@ -113,6 +115,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         (["--max-running-per-type", "a=4", "--max-running-per-type", "b=0"], "max_running_per_type", {"a": 4, "b": 0}),
         (["--max-queued", "99"], "max_queued", 99),
         (["--keep-jobs", "0"], "keep_jobs", 0),
+        (["--spares", "0"], "spares", 0),
         (["--keep-days", "0.5"], "keep_days", 0.5),
         (["--jobs", "one", "--jobs", "two"], "jobs", ["one", "two"]),
         (["--tree", "auto"], "tree", "auto"),

@@ -66,12 +66,13 @@ def test_a_cancel_that_the_store_refuses_is_on_the_board_before_it_is_answered(d
     assert answered == ["cancel"]
 
 
-def test_a_launch_given_up_after_a_cancel_leaves_the_cancel_on_its_board(desk: Desk) -> None:
-    """Else the next daemon would take it for a launch that failed, and start the job anew."""
+def test_a_launch_withdrawn_by_a_cancel_leaves_the_cancel_on_its_board(desk: Desk) -> None:
+    """Else the next daemon would start the job anew."""
     active = desk.active
     assert active.pidfd is not None
     os.close(active.pidfd)
-    active.pid = active.pidfd = None  # its zygote has not answered
+    active.pid = active.pidfd = None  # it waits for a process
+    desk.supervision.launcher.withdraw = lambda name: name == active.name  # type: ignore[method-assign]
     desk.kernel.pids.clear()
     with desk.locked():
         desk.cancel(grace_s=0)

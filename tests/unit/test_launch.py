@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,21 @@ from hypothesis import strategies as st
 
 from annul.lifecycle import Verdict
 from annul.runtime import outcome
-from annul.runtime.launch import Exited, FromZygote, Launch, Launched, NotLaunched, Ready, Unframer, frame
+from annul.runtime.launch import (
+    LAUNCH as FILE,
+)
+from annul.runtime.launch import (
+    Exited,
+    Forked,
+    FromZygote,
+    Launch,
+    NotForked,
+    Ready,
+    Unframer,
+    await_launch,
+    frame,
+    hand_over,
+)
 from annul.runtime.outcome import Outcome
 from annul_client.wire import ErrorInfo, Stage
 
@@ -29,7 +45,6 @@ LAUNCH = Launch(
     attempt_dir="/a",
     user_dir="/u",
     notify="/n",
-    cgroup=None,
     env={"A": "b=c"},
     memory_bytes=None,
     grace_s=5.0,
@@ -41,17 +56,48 @@ LAUNCH = Launch(
 ANSWERS = [
     Ready(),
     Ready({"m": "ImportError: no"}),
-    Launched("j.3", 4_194_304),
-    NotLaunched("j.3", "ENOMEM"),
+    Forked(4_194_304, 2**40),
+    NotForked("ENOMEM"),
     Exited(1, 0x8B),
 ]
 
 
-def test_a_launch_arrives_as_it_was_sent() -> None:
-    """With everything that the job's process needs to know."""
-    (body,) = Unframer().feed(frame(LAUNCH))
-    assert msgspec.msgpack.decode(body, type=Launch) == LAUNCH
-    assert LAUNCH.name == "j.3"
+@pytest.fixture
+def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """(the daemon's end, the process's end) of the socket between the two."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.mark.parametrize("size", [1, 60_000, 3_000_000])
+def test_a_launch_arrives_as_it_was_sent(
+    channel: tuple[socket.socket, socket.socket], tmp_path: Path, size: int
+) -> None:
+    """With everything that the job's process needs to know, however long; nobody waits, and nothing is left over."""
+    launch = msgspec.structs.replace(LAUNCH, params=b"x" * size, run_dir=str(tmp_path))
+    hand_over(channel[0], launch)
+    assert (tmp_path / FILE).exists() == (size > 64 * 1024)
+    assert await_launch(channel[1]) == launch
+    assert launch.name == "j.3"
+    channel[0].close()
+    assert await_launch(channel[1]) is None
+
+
+def test_a_launch_to_a_process_that_is_gone_is_refused(channel: tuple[socket.socket, socket.socket]) -> None:
+    """So that another one gets it."""
+    channel[1].close()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        hand_over(channel[0], LAUNCH)
+
+
+def test_a_long_launch_that_was_given_up_meanwhile_is_none(
+    channel: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    """Its run directory is gone."""
+    hand_over(channel[0], msgspec.structs.replace(LAUNCH, params=b"x" * 100_000, run_dir=str(tmp_path)))
+    (tmp_path / FILE).unlink()
+    assert await_launch(channel[1]) is None
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=repr)
@@ -62,7 +108,7 @@ def test_an_answer_tells_its_kind(answer: FromZygote) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*ANSWERS, LAUNCH, NotLaunched("x" * 70_000, "")]), max_size=8),
+    st.lists(st.sampled_from([*ANSWERS, LAUNCH, NotForked("x" * 70_000)]), max_size=8),
     st.lists(st.integers(0, 300_000), max_size=12),
 )
 def test_messages_are_whole_and_in_order_wherever_the_stream_is_cut(

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,15 @@ from annul.launcher import Launcher, Listener, Terms, Zygote
 from harness import alive, no_descriptors, wait_until
 
 
+def terms_in(folder: Path, **more: Any) -> Terms:
+    return Terms(
+        notify=str(folder / "notify.sock"), orphan_grace_s=60.0, zygotes_dir=folder, rehearsal=folder / "r", **more
+    )
+
+
 def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
     """Its pid may be that of any process soon, and means no zygote any more: an orphan with it must not be left out."""
-    terms = Terms(notify=str(tmp_path / "notify.sock"), orphan_grace_s=60.0, zygotes_dir=tmp_path)
+    terms = terms_in(tmp_path)
     launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 4), terms)
     try:
         launcher.warm()
@@ -34,7 +41,7 @@ def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
 
 def test_a_pidfd_that_could_not_be_received_is_not_the_next_ones(tmp_path: Path) -> None:
     """Where no descriptor is left, the kernel drops what was sent: the order of those that come must not shift (C8)."""
-    zygote = Zygote((), [], Terms(notify=str(tmp_path / "n"), orphan_grace_s=60.0, zygotes_dir=tmp_path))
+    zygote = Zygote((), [], terms_in(tmp_path))
     ours, theirs = socket.socketpair()
     zygote.socket.close()
     zygote.socket = ours
@@ -46,9 +53,8 @@ def test_a_pidfd_that_could_not_be_received_is_not_the_next_ones(tmp_path: Path)
         with Path("/dev/null").open() as null:
             socket.send_fds(theirs, [b"\0\0"], [null.fileno()])
             zygote.read()
-            assert zygote.take_fd() is None
-            got = zygote.take_fd()
-            assert got is not None
+            assert zygote.take_fds() == []
+            (got,) = zygote.take_fds()
             assert os.path.sameopenfile(got, null.fileno())
             os.close(got)
     finally:
@@ -60,10 +66,9 @@ def test_a_pidfd_that_could_not_be_received_is_not_the_next_ones(tmp_path: Path)
 
 def test_a_zygote_that_the_next_daemon_could_not_find_is_not_kept(tmp_path: Path) -> None:
     """Where its note cannot be written."""
-    terms = Terms(notify=str(tmp_path / "n"), orphan_grace_s=60.0, zygotes_dir=tmp_path / "absent")
     before = _own_children()
     with pytest.raises(FileNotFoundError):
-        Zygote((), [], terms)
+        Zygote((), [], terms_in(tmp_path / "absent"))
     assert _own_children() == before
 
 

@@ -157,30 +157,12 @@ def test_a_job_that_cannot_be_prepared_fails_by_the_retries_of_its_type(
 def running(tmp_path: Path) -> Iterator[Desk]:
     """With a real tree."""
     made = Desk(tmp_path)
-    made.active.tree = made.supervision.tree(made.active.name, made.active.run_dir / "board", make=True)
+    made.active.tree = made.supervision.tree(made.active.name, made.active.run_dir / "board")
     own = proc.stat(made.process.pid)
     assert own is not None
     made.active.board.set_process(own.pid, own.start_time)
     yield made
     made.close()
-
-
-@pytest.mark.parametrize("told_by", ["zygote", "poll"])
-def test_a_launch_that_cannot_be_looked_for_is_looked_for_again(running: Desk, told_by: str) -> None:
-    """Its process lives: neither a zygote that is gone nor a lost descriptor may make the job start anew."""
-    active = running.active
-    assert active.pidfd is not None
-    active.pidfd, active.pid = os.close(active.pidfd), None
-    with no_descriptors():
-        if told_by == "zygote":
-            starting.not_launched(running.supervision, active.name, "its zygote died")
-        else:
-            starting.launched(running.supervision, active.name, running.process.pid, None)
-        running.wait(3.0)
-    assert (active.over, active.ended, active.pid, active.pidfd) == (False, False, None, None)
-    running.wait(2.0)
-    assert (active.over, active.ended, active.pid) == (False, False, running.process.pid)
-    assert active.pidfd is not None
 
 
 def test_an_end_is_concluded_only_when_it_could_be_looked_at(running: Desk) -> None:

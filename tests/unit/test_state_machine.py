@@ -90,7 +90,6 @@ class World:
         self.outcomes: dict[Name, Verdict] = {}
         self.outputs: dict[str, Name] = {}
         self.processes: dict[int, Process] = {}
-        self.backlog: dict[Name, int | None] = {}  # launches a zygote was asked for -> the pid, once it has forked
         self.pids = 0
         self.began: set[Name] = set()  # attempts of which user code has run
         # The clients' memory.
@@ -104,6 +103,11 @@ class World:
             if self.fuse == 0:
                 raise Crash
             self.fuse -= 1
+
+    def process(self, name: Name) -> int:
+        self.pids += 1
+        self.processes[self.pids] = Process(self.pids, name)
+        return self.pids
 
     def tree(self, name: Name) -> list[Process]:
         return [one for one in self.processes.values() if one.name == name]
@@ -225,7 +229,7 @@ class Daemon:
         self.afterwards: list[Callable[[], None]] = []
         self.overlay: dict[str, Record] = {}
         self.launches: dict[str, int] = {}  # failed ones
-        self.asked: set[Name] = set()  # launches that its zygotes have not answered
+        self.waiting: set[Name] = set()  # launches for which there is no process yet
         self.refused = False  # the last commit was
 
     # --- the turn ------------------------------------------------------------------------------------------------
@@ -330,8 +334,7 @@ class Daemon:
 
         def launch() -> None:
             self.world.effect()
-            self.world.backlog[record.name] = None
-            self.asked.add(record.name)
+            self.waiting.add(record.name)
             active.timeout_at = None if record.timeout_s is None else self.world.now + record.timeout_s
 
         def undo() -> None:
@@ -352,26 +355,19 @@ class Daemon:
             if last is not None and one.priority == entry.priority == last.priority and entry.user == last.user:
                 assert one.user == entry.user, "queue: users in turn"
 
-    def launched(self, name: Name, pid: int) -> None:
-        active = self.active.get(name[0])
-        if active is None or active.record.name != name:
-            if pid in self.world.processes:
-                self.world.sigkill(self.world.processes[pid])
+    def hand_over(self, name: Name) -> None:
+        if name not in self.waiting:
             return
-        active.pid = pid
-        self.climb(active)
+        self.waiting.discard(name)
+        self.world.effect()
+        pid = self.world.process(name)
+        self.world.effect()
+        self.active[name[0]].pid = pid
 
     def not_launched(self, name: Name) -> None:
-        active = self.active.get(name[0])
-        if active is None or active.record.name != name:
-            return
-        match self.find_leader(active):
-            case Leader.NONE:
-                self.give_up(active)
-            case Leader.ALIVE:
-                self.climb(active)
-            case Leader.ENDED:
-                self.look(active)
+        if name in self.waiting:
+            self.waiting.discard(name)
+            self.give_up(self.active[name[0]])
 
     def find_leader(self, active: Active) -> Leader:
         if active.board.leader is None:
@@ -478,11 +474,14 @@ class Daemon:
                         durable = self.world.store[name[0]].state is State.CANCELLING
                         assert durable or self.refused, "C1: the flag before the commit"
                     self.world.tell(name, active.ladder)
+                    if name in self.waiting:
+                        self.waiting.discard(name)
+                        active.ended = True
+                        self.look(active)
+                        return
                     self.world.sigterm(name)
                 case Step.TERM_LEADER | Step.TERM_SURVIVORS:
                     self.world.sigterm(name)
-                case Step.KILL if active.pid is None and not active.ended:
-                    self.give_up(active)
                 case Step.KILL:
                     for one in self.world.tree(name):
                         self.world.sigkill(one)
@@ -675,7 +674,7 @@ class Contract(RuleBasedStateMachine):
         self.die()
         world = self.world
         world.boot += 1
-        for one in (world.boards, world.processes, world.backlog):
+        for one in (world.boards, world.processes):
             one.clear()
         world.accepted = {
             job for job in world.accepted if world.store[job].state in (State.CANCELLING, State.CANCELLED)
@@ -730,43 +729,31 @@ class Contract(RuleBasedStateMachine):
 
     # --- zygotes -------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.world.backlog)
-    @rule(data=st.data(), what=st.sampled_from(["fork", "answer", "die"]), now=soon)
-    def zygote(self, data: st.DataObject, what: str, now: bool) -> None:
-        """It forks, it says so, or it dies before it has said so. One whose daemon died may fork a moment later."""
-        name = data.draw(st.sampled_from(sorted(self.world.backlog)))
-        if what == "fork":
-            self.forked(name)
-        elif what == "die" or self.world.backlog[name] is not None:
-            self.answered(name, died=what == "die")
-        self.turn(now)
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), works=st.booleans(), now=soon)
+    def zygote(self, data: st.DataObject, works: bool, now: bool) -> None:
+        """It has forked a process for the next launch, or cannot, or has died."""
+        name = data.draw(st.sampled_from(self.waiting))
+        self.ask(lambda daemon: daemon.hand_over(name) if works else daemon.not_launched(name), now)
 
-    @precondition(lambda self: self.world.backlog)
+    @precondition(lambda self: self.waiting)
     @rule(now=soon)
     def run(self, now: bool) -> None:
         """All goes well with all that is being launched."""
-        for name in list(self.world.backlog):
-            pid = self.forked(name)
-            self.answered(name)
+        self.hand_all_over()
+        for one in list(self.world.processes.values()):
             for _ in range(3):
-                if pid in self.world.processes:
-                    self.advance(self.world.processes[pid])
+                if one.pid in self.world.processes and not one.doomed:
+                    self.advance(one)
         self.turn(now)
 
-    def forked(self, name: Name) -> int:
-        pid = self.world.backlog[name]
-        if pid is None:
-            self.world.pids += 1
-            pid = self.world.backlog[name] = self.world.pids
-            self.world.processes[pid] = Process(pid, name)
-        return pid
+    @property
+    def waiting(self) -> list[Name]:
+        return sorted(self.daemon.waiting) if self.daemon is not None else []
 
-    def answered(self, name: Name, *, died: bool = False) -> None:
-        pid = self.world.backlog.pop(name)
-        daemon = self.daemon
-        if daemon is not None and name in daemon.asked:
-            daemon.asked.discard(name)
-            daemon.inbox.append(lambda: daemon.not_launched(name) if died else daemon.launched(name, pid or 0))
+    def hand_all_over(self) -> None:
+        for name in self.waiting:
+            self.ask(lambda daemon, name=name: daemon.hand_over(name), True)  # type: ignore[misc]
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -906,9 +893,7 @@ class Contract(RuleBasedStateMachine):
                 else:
                     self.end(one, Verdict.COMPLETED)
             world.reap()
-            for name in list(world.backlog):
-                self.forked(name)
-                self.answered(name)
+            self.hand_all_over()
             self.turn()
             world.now += 0.1
             self.check_invariants_now()

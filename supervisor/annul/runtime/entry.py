@@ -63,15 +63,16 @@ class Origin(msgspec.Struct, frozen=True):
     rehearsal: Path  # a directory to rehearse in
 
 
-def main(origin: Origin, orders: socket.socket) -> NoReturn:
-    """Wait for a launch, run that one attempt and exit.
+def main(origin: Origin, orders: socket.socket, *, spare: bool) -> NoReturn:
+    """Wait for a launch, run that one attempt and exit. `spare`: there is time until then.
 
     Called in the forked child. Never returns and never raises.
     """
     status = 70  # EX_SOFTWARE: only where annul's own code fails
     try:
         process = _Process(origin)
-        process.rehearse()
+        if spare:
+            process.rehearse()
         launch = await_launch(orders)
         orders.close()
         status = 0 if launch is None else process.run(launch, origin.types.get(launch.target))
@@ -88,6 +89,7 @@ class _Process:
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         os.setsid()
+        prctl.set_name("annul-spare")
         prctl.set_child_subreaper()
         own = proc.stat(os.getpid())
         assert own is not None
@@ -144,6 +146,7 @@ class _Process:
             folder.rmdir()
         except OSError:
             pass  # no room: it will take longer
+        prctl.set_name("annul-spare")
         os.environ.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -157,6 +160,7 @@ class _Process:
             board = Board.open(Path(launch.run_dir, BOARD))
         except FileNotFoundError:
             return 0  # the daemon gave this launch up
+        prctl.set_name(f"annul:{launch.type}")
         signals.connect(board, job_type.interrupt if job_type else "raise")
         board.set_process(self._pid, self._start_time)
         if signals.aborted:

@@ -1,7 +1,8 @@
 """What daemon, zygotes and the processes they fork say to each other.
 
-Daemon to zygote: a byte for each process that is to be forked. Zygote to daemon: the messages below, in msgpack, each
-after 4 bytes of length. Daemon to forked process, once: a `Launch`, by a socket that keeps messages whole.
+Daemon to zygote: a byte for each process that is to be forked, FORK or SPARE. Zygote to daemon: the messages below, in
+msgpack, each after 4 bytes of length. Daemon to forked process, once: a `Launch`, by a socket that keeps messages
+whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 _LENGTH = struct.Struct("=I")
-FORK = b"f"
+FORK = b"f"  # a process for a launch that waits
+SPARE = b"s"  # one that has time
 LAUNCH = "launch"  # its name in the run directory, where it is too long for the socket
 _IN_ONE = 64 * 1024  # bytes: less than a socket's buffer, so that sending never waits
 

@@ -26,7 +26,7 @@ import msgspec
 from annul import prctl, proc
 from annul.jobtype import JobType
 from annul.runtime import entry, guardian
-from annul.runtime.launch import Exited, Forked, NotForked, Ready, frame
+from annul.runtime.launch import SPARE, Exited, Forked, NotForked, Ready, frame
 from annul.tree import Reaper, children_of
 
 _AT_ONCE = 16  # forks before those that have ended are reaped
@@ -42,6 +42,7 @@ def main(
     rehearsal: str,
 ) -> None:
     prctl.set_child_subreaper()
+    prctl.set_name("annul-zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's
     channel = socket.socket(fileno=fd)
     channel.set_inheritable(False)
@@ -83,8 +84,8 @@ def _serve(channel: socket.socket, origin: entry.Origin, children: set[int], pip
             asked = channel.recv(_AT_ONCE)
             if not asked:
                 return
-            for _ in asked:
-                _fork(origin, channel, pipe, children)
+            for number in range(len(asked)):
+                _fork(origin, channel, pipe, children, spare=asked[number : number + 1] == SPARE)
 
 
 def _preload(modules: list[str]) -> dict[str, str]:
@@ -110,7 +111,9 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     return types
 
 
-def _fork(origin: entry.Origin, channel: socket.socket, pipe: tuple[int, int], children: set[int]) -> None:
+def _fork(
+    origin: entry.Origin, channel: socket.socket, pipe: tuple[int, int], children: set[int], *, spare: bool
+) -> None:
     """Fork one process. The daemon is told either way."""
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -126,7 +129,7 @@ def _fork(origin: entry.Origin, channel: socket.socket, pipe: tuple[int, int], c
         return
     if pid == 0:
         ours.close()
-        _become(origin, theirs, channel, pipe)
+        _become(origin, theirs, channel, pipe, spare=spare)
     theirs.close()
     children.add(pid)
     # The child is not reaped before this loop comes round, so its pid cannot have been reused.
@@ -140,14 +143,16 @@ def _fork(origin: entry.Origin, channel: socket.socket, pipe: tuple[int, int], c
         ours.close()
 
 
-def _become(origin: entry.Origin, orders: socket.socket, channel: socket.socket, pipe: tuple[int, int]) -> NoReturn:
+def _become(
+    origin: entry.Origin, orders: socket.socket, channel: socket.socket, pipe: tuple[int, int], *, spare: bool
+) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     channel.close()
     for fd in pipe:
         os.close(fd)
-    entry.main(origin, orders)
+    entry.main(origin, orders, spare=spare)
 
 
 def _reap(channel: socket.socket | None, children: set[int]) -> bool:
