@@ -342,6 +342,8 @@ class Launcher:
                 zygote.ask(forks, spares, now)
             if due:
                 zygote.taken_at = None
+            while len(zygote.spares) > self._terms.spares:  # what they were forked for was cancelled
+                self._drop(zygote.spares.pop())
 
     def next_due(self) -> float | None:
         zygotes = self._zygotes.values()

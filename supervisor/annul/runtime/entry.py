@@ -75,7 +75,11 @@ def main(origin: Origin, orders: socket.socket, *, spare: bool) -> NoReturn:
             process.rehearse()
         launch = await_launch(orders)
         orders.close()
-        status = 0 if launch is None else process.run(launch, origin.types.get(launch.target))
+        if launch is not None:
+            prctl.set_name(f"annul:{launch.type}")
+            status = process.run(launch, origin.types.get(launch.target))
+        else:
+            status = 0
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
         traceback.print_exc()
     finally:
@@ -146,7 +150,6 @@ class _Process:
             folder.rmdir()
         except OSError:
             pass  # no room: it will take longer
-        prctl.set_name("annul-spare")
         os.environ.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -160,7 +163,6 @@ class _Process:
             board = Board.open(Path(launch.run_dir, BOARD))
         except FileNotFoundError:
             return 0  # the daemon gave this launch up
-        prctl.set_name(f"annul:{launch.type}")
         signals.connect(board, job_type.interrupt if job_type else "raise")
         board.set_process(self._pid, self._start_time)
         if signals.aborted:
