@@ -14,7 +14,9 @@ from bench.peers.system import System
 class Annul(System):
     """As it comes."""
 
-    about = "its defaults, a process forked per job; cancel: client.cancel(); the stubborn job's type has a grace of 0.1 s"
+    about = (
+        "its defaults, a process forked per job; cancel: client.cancel(); the stubborn job's type has a grace of 0.1 s"
+    )
     packages = ("annul", "pyzmq", "msgspec")
     durable = "always"
     harder = "grace_s=0"

@@ -13,5 +13,4 @@ from bench.peers.work import tell
 def heavy(where: str, token: str) -> bool:
     """Tell when the first line ran."""
     tell(where, token, "first", time.monotonic_ns())
-    assert openai and pypdf
-    return True
+    return bool(openai and pypdf)

@@ -21,7 +21,9 @@ parked = RedisHuey("parked", url=url()).task(name="parked")(work.empty)
 class Huey(RedisSystem):
     """With processes, not threads."""
 
-    about = f"{WORKERS} worker processes, used again; cancel: revoke(), which by its documentation stops no running task"
+    about = (
+        f"{WORKERS} worker processes, used again; cancel: revoke(), which by its documentation stops no running task"
+    )
     packages = ("huey", "redis")
 
     def start_workers(self, folder: Path) -> None:

@@ -60,7 +60,7 @@ class RqPreloaded(Rq):
     """With a worker of our own, as RQ's documentation proposes for jobs with many imports."""
 
     about = f"{WORKERS} workers that import the jobs' modules before they fork (a script of one's own); else as RQ"
-    figures = frozenset({"start", "throughput"})
+    figures = frozenset({"start", "start_next", "throughput"})
 
     def worker(self) -> list[str]:
         return [sys.executable, "-m", "bench.peers.rq_"]

@@ -39,7 +39,11 @@ class System(ABC):
 
     @abstractmethod
     def cancel(self, handle: Any, *, hard: bool = False) -> bool:
-        """Cancel a job, also one that runs. Whether the system accepted it: where it says nothing of that, True."""
+        """Cancel a job, also one that runs, in the fastest way. False where the system refused it."""
+
+    def cancel_told(self, handle: Any) -> bool:
+        """The same, in the way that best tells whether it was accepted. Where nothing tells that: True."""
+        return self.cancel(handle)
 
     @abstractmethod
     def outcome(self, handle: Any) -> str:
