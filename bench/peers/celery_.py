@@ -31,7 +31,7 @@ class Celery(RedisSystem):
 
     about = (
         f"prefork, {WORKERS} processes, used again; acks_late, prefetch 1; "
-        "cancel: revoke(terminate=True), SIGTERM; in the race with reply=True, and accepted = the reply says `terminate`"
+        "cancel: revoke(terminate=True), SIGTERM; the race with reply=True, accepted = it says `terminate`"
     )
     packages = ("celery", "billiard", "kombu", "redis")
     harder = "signal='SIGKILL'"
