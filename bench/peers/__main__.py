@@ -9,8 +9,10 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -52,10 +54,26 @@ def main() -> None:
 
 def _both(name: str) -> dict[str, Any]:
     """The figures of a system, those of the job with heavy imports among them."""
+    busy_s, own_s, began = _busy_s(), _own_s(), time.monotonic()
     found = _one(name, "")
     if name not in WITHOUT_HEAVY:
         found["figures"] |= _one(name, "1")["figures"]
+    others_s = (_busy_s() - busy_s) - (_own_s() - own_s)
+    found["others_percent"] = 100 * max(0.0, others_s) / (time.monotonic() - began) / (os.cpu_count() or 1)
     return found
+
+
+def _busy_s() -> float:
+    """What all processors together have worked, since the machine's start."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, stat.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    """What all that we started, and is reaped, has worked."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _one(name: str, heavy: str) -> dict[str, Any]:
@@ -69,6 +87,7 @@ def _one(name: str, heavy: str) -> dict[str, Any]:
             out, _ = process.communicate(timeout=LONGEST_S)
         finally:
             process.terminate()  # where it still runs: it ends what it has started
+            process.wait()
     if process.returncode:
         raise ChildProcessError(f"its measuring ended with code {process.returncode}, see above")
     found: dict[str, Any] = json.loads(out)

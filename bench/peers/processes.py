@@ -24,11 +24,14 @@ def end_with_parent() -> None:
 
 
 def end_by_exception() -> None:
-    """SIGTERM unwinds the stack, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """SIGTERM unwinds the stack, as Ctrl-C does; a second one does not disturb that."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _interrupt)
 
 
 def _interrupt(*_: object) -> NoReturn:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

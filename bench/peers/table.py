@@ -112,6 +112,8 @@ def footnotes(systems: dict[str, Any]) -> str:
         versions = ", ".join(f"{package} {number}" for package, number in system["versions"].items())
         harder = f"; harder: {system['harder']}" if system["harder"] else ""
         lines.append(f"{name}: {system['about']}{harder}. {versions}")
+        if (others := system.get("others_percent", 0)) > 10:
+            lines.append(f"{name}: measured while other programs took {others:.0f} % of the processors")
         lines += [
             f"{name}: {figure} failed: {found['error']}"
             for figure, found in system["figures"].items()
