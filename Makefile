@@ -4,16 +4,17 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
+PEERS ?= .venv-peers
 export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 TRIALS ?= 10000
 RESTARTS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench torture eval docs clean
+.PHONY: help run test check format bench bench-peers torture eval docs clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed  ## Import a real CV (CV=path.pdf for another), no key and no server needed
 	@$(BIN)/annul run --embedded import-pdf "$(CV)"
@@ -34,6 +35,9 @@ format: $(VENV)/installed-dev  ## Format the sources and fix what can be fixed
 bench: $(VENV)/installed-dev  ## Measure start and cancel beside their floors; writes bench/results/
 	@$(BIN)/python -m bench
 
+bench-peers: $(PEERS)/installed  ## Measure annul and other job queues in one run, in an environment of their own (ONLY=annul,rq for some)
+	@$(PEERS)/bin/python -m bench.peers $(if $(ONLY),--only $(ONLY))
+
 torture: $(VENV)/installed-dev  ## Race random cancels, crash the daemon at its every step, judged from outside (TRIALS=10000 RESTARTS=600)
 	@PYTHONPATH=tests $(BIN)/python -m torture --trials $(TRIALS) --restarts $(RESTARTS)
 
@@ -44,7 +48,7 @@ docs: $(VENV)/installed-dev  ## Write what is made from the code into the docume
 	@$(BIN)/python docs/render.py
 
 clean:  ## Remove everything made here
-	rm -rf $(VENV) .annul build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .annul build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "annul needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -59,3 +63,10 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing annul and its test tools into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/installed
+
+$(PEERS)/installed: pyproject.toml bench/peers/requirements.txt
+	@test -n "$(PYTHON)" || { echo "annul needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing annul and what it is measured beside into $(PEERS) …"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --requirement bench/peers/requirements.txt
+	@touch $@

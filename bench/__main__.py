@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import abort_cost, books, figures, floors
+from bench.peers import table
 
 HERE = Path(__file__).parent
 N = int(os.environ.get("BENCH_N", "300"))
@@ -129,6 +130,7 @@ def main() -> None:
         else:
             print(f"(no writable cgroup v2 directory: {tree} left out)")
     show(rows)
+    print(table.text(table.newest()))
     write(rows)
 
 
