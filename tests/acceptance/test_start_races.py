@@ -25,9 +25,7 @@ LONG_S = 3600.0
 class Starts:
     """A daemon whose zygotes, and the jobs they fork, can be stopped at a line. See holding/sitecustomize.py."""
 
-    def __init__(
-        self, make_daemon: MakeDaemon, folder: Path, how: str, *options: str, holding: bool = True
-    ) -> None:
+    def __init__(self, make_daemon: MakeDaemon, folder: Path, how: str, *options: str, holding: bool = True) -> None:
         if how == "cgroup" and find_cgroup() is None:
             pytest.skip("there is no writable cgroup v2 directory for this process")
         self.tree = how
@@ -68,7 +66,7 @@ class Starts:
         return len(self.mark.read_text().splitlines()) if self.mark.exists() else 0
 
     def left(self) -> list[int]:
-        """Everything alive below the daemon but what waits for work: by /proc, and by nothing that the daemon says of jobs."""
+        """Everything alive below the daemon but what waits for work: by /proc, not by what the daemon says of jobs."""
         assert self.daemon.process is not None
         found = [self.daemon.process.pid]
         for pid in found:  # it grows meanwhile
@@ -123,7 +121,7 @@ def test_a_cancel_at_every_line_is_not_lost(starts: Starts) -> None:
 
 
 def test_a_cancel_does_not_wait_for_a_stopped_zygote(starts: Starts) -> None:
-    """The job is over at once, though the zygote has forked for it: that one waits for another, or goes with its zygote."""
+    """The job is over at once, though the zygote has forked for it; that one goes too."""
     wrong = []
     for line in (line for line in starts.lines() if line.startswith("zygote")):
         job, parent = starts.held_at(line)

@@ -243,21 +243,24 @@ def test_killed_zygote_is_replaced(daemon: DaemonProcess, client: Client) -> Non
     assert not processes_with(str(daemon.base / "beat"))
 
 
-def test_stopped_zygote_holds_up_nobody(daemon: DaemonProcess, client: Client) -> None:
-    """With its zygote stopped (SIGSTOP) a job waits; it is cancelled at once, and never runs when that goes on."""
-    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
-    (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
-    os.kill(zygote, signal.SIGSTOP)
-    job = client.submit("sleepy", {})
-    assert client.get(job.id).state is State.STARTING
-    assert client.cancel(job.id, grace_s=0).outcome == "cancelling"
-    job = client.wait(job.id, 20)
-    assert job.state is State.CANCELLED
-    assert job.cancel is not None
-    assert job.cancel.stage == "before_start"
-    os.kill(zygote, signal.SIGCONT)
-    assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
-    assert not processes_with(f"ANNUL_MARK={job.id}.")
+def test_stopped_zygote_holds_up_nobody(make_daemon: MakeDaemon) -> None:
+    """With its zygote stopped (SIGSTOP) a job waits; it is cancelled at once, and never runs; the next gets another."""
+    daemon = make_daemon("--spares", "0")
+    daemon.start()
+    with daemon.client() as client:
+        assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+        (zygote,) = [pid for pid in processes_with("annul.runtime.zygote") if _parent(pid) == client.ping().pid]
+        os.kill(zygote, signal.SIGSTOP)
+        job = client.submit("sleepy", {})
+        assert client.get(job.id).state is State.STARTING
+        assert client.cancel(job.id).outcome == "cancelling"
+        job = client.wait(job.id, 20)
+        assert job.state is State.CANCELLED
+        assert job.cancel is not None
+        assert job.cancel.stage == "before_start"
+        assert client.wait(client.submit("quick", {}).id, 20).state is State.COMPLETED
+        assert not alive(zygote)
+        assert not processes_with(f"ANNUL_MARK={job.id}.")
 
 
 def _parent(pid: int) -> int:

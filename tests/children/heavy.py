@@ -1,0 +1,1 @@
+"""What light jobs do not pay for."""

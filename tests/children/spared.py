@@ -1,0 +1,48 @@
+"""Jobs that tell of the process that runs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+from annul import JobContext, job
+
+SERVED: list[str] = []  # of this process: what it ran
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+class Long(msgspec.Struct, frozen=True):
+    text: str
+
+
+def _who(ctx: JobContext) -> dict[str, object]:
+    SERVED.append(ctx.job_id)
+    return {
+        "pid": os.getpid(),
+        "served": SERVED,
+        "session": os.getsid(0) == os.getpid(),
+        "cwd": ctx.workdir.samefile("."),
+        "environ": sorted(os.environ),
+        "heavy": "children.heavy" in sys.modules,
+        "cgroup": open("/proc/self/cgroup").read(),
+    }
+
+
+@job("who", on_shutdown="cancel")
+def who(ctx: JobContext, params: Nothing) -> dict[str, object]:
+    return _who(ctx)
+
+
+@job("heavy-who", preload=("children.heavy",), on_shutdown="cancel")
+def heavy_who(ctx: JobContext, params: Nothing) -> dict[str, object]:
+    return _who(ctx)
+
+
+@job("length", on_shutdown="cancel")
+def length(ctx: JobContext, params: Long) -> int:
+    return len(params.text)
