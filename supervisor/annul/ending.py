@@ -250,7 +250,7 @@ def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: 
 
 def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:
     """Delete what an attempt that is over needs no more."""
-    for name in ("work", "tmp") if keep_staging else ("work", "tmp", "staging"):
+    for name in ("work",) if keep_staging else ("work", "staging"):
         sup.sweeper.add(attempt_dir / name)
 
 

@@ -185,7 +185,7 @@ def _launch(sup: Supervision, active: Active) -> None:
         "ANNUL_ATTEMPT": str(record.attempt),
         "ANNUL_RUN_DIR": str(active.run_dir),
         "ANNUL_MARK": active.name,
-        "TMPDIR": str(active.attempt_dir / "tmp"),
+        "TMPDIR": str(active.attempt_dir / "work"),  # its own /tmp: with PrivateTmp that of the daemon ends with it
     }
     launch = Launch(
         job_id=record.id,

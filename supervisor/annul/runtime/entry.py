@@ -39,7 +39,7 @@ from annul.runtime.signal import JobSignal
 from annul.tree import own_group
 from annul_client.wire import ErrorInfo, Stage
 
-_FOLDERS = ("work", "tmp")  # of an attempt; `staging` is made with the first output
+_WORK = "work"  # in the attempt's directory: the job's current directory, and its TMPDIR
 STACKS = "stacks"  # its name in the run directory: where the job was when it had to be killed
 _FILES = 1024
 DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
@@ -141,12 +141,11 @@ class _Process:
         try:
             folder.mkdir()
             Board.create(folder / BOARD).close()
-            self.run(msgspec.msgpack.decode(msgspec.msgpack.encode(rehearsal), type=Launch), _nothing)
+            self.run(rehearsal, _nothing)
             os.chdir("/")
             for name in (BOARD, "log", STACKS, outcome.NAME):
                 (folder / name).unlink()
-            for name in _FOLDERS:
-                (folder / name).rmdir()
+            (folder / _WORK).rmdir()
             folder.rmdir()
         except OSError:
             pass  # no room: it will take longer
@@ -167,7 +166,7 @@ class _Process:
         board.set_process(self._pid, self._start_time)
         if signals.aborted:
             return 0  # before anything is made that would have to be removed
-        for path in (attempt_dir.parent, attempt_dir, *(attempt_dir / name for name in _FOLDERS)):
+        for path in (attempt_dir.parent, attempt_dir, attempt_dir / _WORK):
             try:
                 path.mkdir(mode=0o700)
             except FileExistsError:
@@ -177,7 +176,7 @@ class _Process:
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         os.environ.clear()
         os.environ.update(launch.env)
-        os.chdir(attempt_dir / "work")
+        os.chdir(attempt_dir / _WORK)
         if launch.memory_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
         notifier = Notifier(launch.notify, launch.name)

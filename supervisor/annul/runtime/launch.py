@@ -33,7 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     labels: dict[str, str]
     run_dir: str  # in the runtime directory: board, cancel.json
-    attempt_dir: str  # in the state directory: log, outcome, staging, work, tmp
+    attempt_dir: str  # in the state directory: log, outcome, staging, work
     user_dir: str  # where the outputs are published
     notify: str  # datagram socket for nudges
     env: dict[str, str]
@@ -46,6 +46,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return f"{self.job_id}.{self.attempt}"
+
+
+_decode_launch = msgspec.msgpack.Decoder(Launch).decode  # made before processes are forked: that takes a millisecond
 
 
 def hand_over(channel: socket.socket, launch: Launch) -> None:
@@ -69,7 +72,7 @@ def await_launch(channel: socket.socket) -> Launch | None:
             body = Path(os.fsdecode(body)).read_bytes()
         except FileNotFoundError:
             return None  # given up meanwhile
-    return msgspec.msgpack.decode(body, type=Launch) if body else None
+    return _decode_launch(body) if body else None
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

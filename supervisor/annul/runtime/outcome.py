@@ -30,14 +30,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def write(attempt_dir: Path, outcome: Outcome) -> None:
-    """Durable when it returns: file and directory are fsynced. Raises OSError (disk full)."""
+    """All of it or nothing, whoever is killed meanwhile. Raises OSError (disk full).
+
+    Not fsynced: what it says is durable once the daemon has committed it, and after a reboot it does not count.
+    """
     part = attempt_dir / f"{NAME}.part"
-    with part.open("wb") as file:
-        file.write(msgspec.json.encode(outcome))
-        file.flush()
-        os.fsync(file.fileno())
+    part.write_bytes(msgspec.json.encode(outcome))
     part.rename(attempt_dir / NAME)
-    fsync_dir(attempt_dir)
 
 
 def read(attempt_dir: Path) -> Outcome | None:
@@ -56,7 +55,7 @@ def read(attempt_dir: Path) -> Outcome | None:
 
 
 def staged(staging: Path) -> list[str]:
-    """The names of all regular files staged, fsynced. Links and devices are not outputs.
+    """The names of all regular files staged, fsynced with the folders they are in. Links and devices are not outputs.
 
     Raises OSError, and ValueError for a name that is not UTF-8.
     """
@@ -75,6 +74,9 @@ def staged(staging: Path) -> list[str]:
             name = str(path.relative_to(staging))
             name.encode()  # raises UnicodeEncodeError, a ValueError: JSON could not hold it
             names.append(name)
+    if names:
+        fsync_dir(staging)
+        fsync_dir(staging.parent)
     return names
 
 

@@ -103,6 +103,7 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     for target in targets:
         try:
             types[target] = entry.load(target)
+            msgspec.json.Decoder(types[target].params)  # what it makes is kept with the type, for all that are forked
         except Exception as error:  # noqa: BLE001 (as above)
             failed[target] = f"{type(error).__name__}: {error}"
     if threading.active_count() > 1:
