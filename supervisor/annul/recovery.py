@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SPARE = 16
+_ENDING_S = 1.0  # for what was killed to end
 
 
 def recover(daemon: Daemon) -> None:
@@ -92,7 +94,7 @@ def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
     if board is None:
         _conclude_lost(daemon, record)
         return None
-    tree = sup.tree(name, run_dir / BOARD, board.process(), whole=False)
+    tree = sup.tree(name, run_dir / BOARD, whole=False)
     active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
     active.adopted = True
     sup.registry.hold(active)
@@ -205,8 +207,16 @@ def _sweep(daemon: Daemon) -> None:
         tree.remove_old_probes(daemon.cgroup.parent)
         trees = [active.tree for active in daemon.registry.active.values()]
         groups = {one.path for one in trees if isinstance(one, tree.CgroupTree)}
-        for path in daemon.cgroup.iterdir():  # also of spare processes of a daemon that has died
-            if path.is_dir() and path not in groups:
-                stale = tree.CgroupTree(path)
-                stale.kill(None, leader_alive=False)
-                stale.remove()
+        _end_groups([path for path in daemon.cgroup.iterdir() if path.is_dir() and path not in groups])
+
+
+def _end_groups(paths: list[Path]) -> None:
+    """Also those of spare processes, which end with their daemon, perhaps a moment later."""
+    stale = [tree.CgroupTree(path) for path in paths]
+    for one in stale:
+        one.kill(None, leader_alive=False)
+    until = time.monotonic() + _ENDING_S
+    while any(one.members() for one in stale) and time.monotonic() < until:
+        time.sleep(0.001)
+    for one in stale:
+        one.remove()

@@ -243,6 +243,7 @@ def find_leader(sup: Supervision, active: Active) -> Leader:
     if active.pid is None and registered is not None:
         active.pidfd = proc.open_pidfd(*registered)
         active.pid = registered[0]
+        active.tree = sup.tree(active.name, active.board.path, registered, whole=False)
         if active.pidfd is None:
             sup.leader_is_gone(active)
     if active.pid is None:

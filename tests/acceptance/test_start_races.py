@@ -52,6 +52,8 @@ class Starts:
 
     def held_at(self, line: str, seconds: float = LONG_S, **options: float) -> tuple[Job, int]:
         """Submit a job and wait until its process, or its zygote, is stopped there: (job, who is stopped)."""
+        # Else a process that was forked for the job before it would serve this one.
+        wait_until(lambda: len(self._below()) <= 1, "the zygote to be alone")
         (self.folder / "hold").write_text(line)
         job = self.submit(seconds, **options)
         wait_until((self.folder / "held").exists, f"{line} to be reached")
@@ -67,6 +69,9 @@ class Starts:
 
     def left(self) -> list[int]:
         """Everything alive below the daemon but what waits for work: by /proc, not by what the daemon says of jobs."""
+        return [pid for pid in self._below() if not waits_for_work(pid)]
+
+    def _below(self) -> list[int]:
         assert self.daemon.process is not None
         found = [self.daemon.process.pid]
         for pid in found:  # it grows meanwhile
@@ -75,7 +80,7 @@ class Starts:
                     found += [int(one) for one in path.read_text().split()]
                 except OSError:
                     continue  # ended
-        return [pid for pid in found[1:] if alive(pid) and not waits_for_work(pid)]
+        return [pid for pid in found[1:] if alive(pid)]
 
     def works(self) -> None:
         """A job starts, runs once and completes."""

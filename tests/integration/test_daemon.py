@@ -601,7 +601,7 @@ def test_job_is_found_though_its_runtime_directory_was_emptied(make_daemon: Make
 
 def test_what_a_leader_left_is_ended_though_its_runtime_directory_was_emptied(make_daemon: MakeDaemon) -> None:
     """Board gone, daemon and leader killed: the job is over only when the rest of it is (C3)."""
-    daemon = make_daemon("--tree", "session")
+    daemon = make_daemon("--tree", "session", "--spares", "0")
     daemon.start()
     with daemon.client() as client:
         job = client.submit("exec", {"argv": ["sleep", "3600"]})
