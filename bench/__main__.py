@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import abort_cost, books, figures, floors
+from bench import abort_cost, books, figures, floors, starts
 from bench.peers import table
 
 HERE = Path(__file__).parent
@@ -44,34 +43,65 @@ def row(figure: str, ours: list[float], floor_name: str, floor: list[float]) -> 
     }
 
 
+def rate(figure: str, ours: float, floor_name: str, floor: float) -> Row:
+    return {"figure": figure, "per_second": ours, "floor": floor_name, "floor_per_second": floor, "ratio": ours / floor}
+
+
+def value(figure: str, ours: float, unit: str, parts: dict[str, float] | None = None) -> Row:
+    return {"figure": figure, "value": ours, "unit": unit, "parts": parts or {}}
+
+
+def of_starts(tree: str) -> list[Row]:
+    """How fast jobs begin on an idle machine, and how many a second; what is kept ready for that."""
+    echo, commit, hand_over = starts.echoes(N), starts.commits(N), starts.hand_overs(N)
+    least = [quantile(echo, 0.5) + quantile(commit, 0.5) + quantile(hand_over, 0.5)]
+    forks = {
+        "bench-first-line": starts.forks_per_second(N, ()),
+        "bench-heavy": starts.forks_per_second(N, starts.HEAVY),
+    }
+    forkserver = starts.forkserver_per_second(N, starts.HEAVY)
+    with figures.daemon("--tree", tree, "--jobs", "bench.heavy") as daemon:
+        client = daemon.client
+        ready = starts.settled(client)
+        memory = {name: starts.pss_mib(processes) for name, processes in ready.items()}
+        woken, busy = starts.wake_ups([one for processes in ready.values() for one in processes])
+        light, heavy = (starts.first_lines(client, type_, N) for type_ in forks)
+        rates = {type_: starts.empty_per_second(client, type_, N) for type_ in forks}
+    name = "round trip + commit + hand-over, each idle"
+    rows = [
+        row("idle: submit -> first line", light, name, least),
+        row("idle: the same, with pypdf and openai", heavy, name, least),
+        rate("empty jobs", rates["bench-first-line"], "forks of the same image", forks["bench-first-line"]),
+        rate("empty jobs with pypdf and openai", rates["bench-heavy"], "forks of the same image", forks["bench-heavy"]),
+        rate("empty jobs with pypdf and openai", rates["bench-heavy"], "multiprocessing's forkserver", forkserver),
+        value("memory (PSS) of daemon, zygotes and spares", sum(memory.values()), "MiB", memory),
+        value("wake-ups a minute, daemon, zygotes and spares", woken, "/min"),
+        value("processor, of all these, while idle", busy, "%"),
+    ]
+    return [{**one, "tree": tree} for one in rows]
+
+
 def of_tree(tree: str) -> list[Row]:
     """The figures that depend on how process trees are found, right after their floors."""
     terminated = floors.repeat(N // 2, floors.sigterm_to_reap)
     killed = floors.repeat(N, floors.sigkill_to_reap)
-    fork_exec = floors.repeat(N, floors.fork_exec)
     python = floors.repeat(N // 4, floors.python_start)
-    with tempfile.TemporaryDirectory(prefix="annul-b-") as folder:
-        commits = floors.full_commits(N, Path(folder))
     with figures.daemon("--tree", tree) as daemon:
         client = daemon.client
         trips = figures.round_trips(client, N)
         first = figures.starts(client, N)
         seen, gone = figures.cancels(client, "bench-sleep", N)
         _, stubborn = figures.cancels(client, "bench-stubborn", N)
-        per_second = figures.throughput(client, N)
-    together = [quantile(trips, 0.5) + quantile(commits, 0.5) + quantile(fork_exec, 0.5)]
     late = [one - figures.GRACE_S for one in stubborn]
     accepted, at_once = figures.cancels_at_once(tree, AT_ONCE)
     rows = [
-        row("submit -> first line", first, "round trip + commit + fork+exec", together),
-        row("submit -> first line", first, "start of a bare python", python),
+        row("submit -> first line, one after the other", first, "start of a bare python", python),
         row("cancel -> tree gone", gone, "pidfd SIGTERM to reap, python", terminated),
         row("cancel -> `cancelled` seen", seen, "pidfd SIGTERM to reap, python", terminated),
         row("stubborn: gone after its grace", late, "pidfd SIGKILL to reap, sleep", killed),
         row(f"{AT_ONCE} cancels: last accepted", [accepted], "as many round trips", [AT_ONCE * quantile(trips, 0.5)]),
         row(f"{AT_ONCE} cancels: gone, less grace", at_once, "as many SIGTERM to reap",
             [AT_ONCE * quantile(terminated, 0.5)]),
-        {"figure": "empty jobs", "per_second": per_second},
     ]  # fmt: skip
     return [{**one, "tree": tree} for one in rows]
 
@@ -126,7 +156,7 @@ def main() -> None:
         with figures.daemon("--tree", "auto" if tree == "cgroup" else tree) as daemon:
             usable = daemon.client.ping().tree == tree
         if usable:
-            rows += of_tree(tree)
+            rows += of_starts(tree) + of_tree(tree)
         else:
             print(f"(no writable cgroup v2 directory: {tree} left out)")
     show(rows)
@@ -140,7 +170,13 @@ def show(rows: list[Row]) -> None:
         about = one.get("tree") or one.get("books")
         name = one["figure"] + (f" ({about})" if about else "")
         if "per_second" in one:
-            print(f"{name:<42} {one['per_second']:9.0f}/s")
+            print(
+                f"{name:<42} {one['per_second']:9.0f}/s {'':9} {one['floor']:<32} "
+                f"{one['floor_per_second']:8.0f}/s {one['ratio']:6.2f}"
+            )
+        elif "parts" in one:
+            parts = ", ".join(f"{part} {size:.0f}" for part, size in one["parts"].items())
+            print(f"{name:<64} {one['value']:9.2f} {one['unit']:<4} {parts}")
         elif "unit" in one:
             print(f"{name:<64} {one['value']:9.0f} {one['unit']:<4} of 1,000 and 100: {one['floor']:.0f}")
         else:

@@ -63,8 +63,8 @@ class Pipeline:
 
 @contextmanager
 def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
-    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. Its runtime directory
-    is in memory, as under systemd.
+    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. Its runtime
+    directory is in memory, as under systemd.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="annul-b-"))
     runtime = Path(tempfile.mkdtemp(prefix="annul-b-", dir="/dev/shm"))
@@ -127,14 +127,6 @@ def cancels(client: Client, type_: str, count: int) -> tuple[list[float], list[f
         assert job.cancel.gone_s is not None
         gone.append(job.cancel.gone_s)
     return sorted(seen), sorted(gone)
-
-
-def throughput(client: Client, count: int) -> float:
-    """Empty jobs a second, each in its own process."""
-    start = time.perf_counter()
-    for job in [client.submit("bench-first-line") for _ in range(count)]:
-        client.wait(job.id)
-    return count / (time.perf_counter() - start)
 
 
 def cancels_of_queued(waiting: int, count: int) -> list[float]:

@@ -8,9 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -82,21 +82,20 @@ def sigterm_to_reap() -> float:
     return signal_to_reap([sys.executable, "-S", "-E", "-c", _SLEEPER], signal.SIGTERM, ready=True)
 
 
-def full_commits(count: int, folder: Path) -> list[float]:
-    """One row in one durable commit (WAL, synchronous=FULL)."""
-    with tempfile.TemporaryDirectory(dir=folder) as where:
-        db = sqlite3.connect(Path(where, "floor.db"), isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("CREATE TABLE t (a)")
+@contextmanager
+def store(folder: Path) -> Iterator[Callable[[], float]]:
+    """Commits one row, durably (WAL, synchronous=FULL), each time it is called; how long that took."""
+    db = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE t (a)")
 
-        def once() -> float:
-            start = time.perf_counter()
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("INSERT INTO t VALUES (1)")
-            db.execute("COMMIT")
-            return time.perf_counter() - start
+    def once() -> float:
+        start = time.perf_counter()
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO t VALUES (1)")
+        db.execute("COMMIT")
+        return time.perf_counter() - start
 
-        found = repeat(count, once)
-        db.close()
-        return found
+    yield once
+    db.close()

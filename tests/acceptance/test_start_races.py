@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import random
@@ -75,11 +76,9 @@ class Starts:
         assert self.daemon.process is not None
         found = [self.daemon.process.pid]
         for pid in found:  # it grows meanwhile
-            for path in Path(f"/proc/{pid}/task").glob("*/children"):
-                try:
+            with contextlib.suppress(OSError):  # it has ended
+                for path in Path(f"/proc/{pid}/task").glob("*/children"):
                     found += [int(one) for one in path.read_text().split()]
-                except OSError:
-                    continue  # ended
         return [pid for pid in found[1:] if alive(pid)]
 
     def works(self) -> None:

@@ -1,0 +1,228 @@
+"""Starting jobs: what the daemon keeps ready, what that costs, and how fast jobs begin. Floors from the same run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import zmq
+
+from annul_client import Client
+from bench import floors
+from bench.floors import repeat
+
+IDLE_S = 0.05  # before each trial: caches are cold then, and processors asleep
+IDLE_WATCH_S = float(os.environ.get("BENCH_IDLE_S", "20"))
+HEAVY = ("pypdf", "openai")
+
+
+def idle(once: Callable[[], float]) -> Callable[[], float]:
+    def after_a_pause() -> float:
+        time.sleep(IDLE_S)
+        return once()
+
+    return after_a_pause
+
+
+# --- submit -> first line ---------------------------------------------------------------------------------------
+
+
+def first_lines(client: Client, type_: str, count: int) -> list[float]:
+    """submit -> first line of the job, the machine idle before. Seconds, sorted."""
+
+    def once() -> float:
+        start = time.monotonic_ns()
+        job = client.wait(client.submit(type_).id)
+        return (int(job.result) - start) / 1e9
+
+    repeat(5, idle(once))
+    return repeat(count, idle(once))
+
+
+_ECHO = """
+import sys, zmq
+socket = zmq.Context().socket(zmq.ROUTER)
+socket.bind(sys.argv[1])
+poller = zmq.Poller()
+poller.register(socket, zmq.POLLIN)
+while True:
+    poller.poll()
+    socket.send_multipart(socket.recv_multipart())
+"""
+
+
+def echoes(count: int) -> list[float]:
+    """One round trip to a ROUTER that does nothing else, by ipc, in Python."""
+    with tempfile.TemporaryDirectory(prefix="annul-b-") as folder:
+        address = f"ipc://{folder}/echo"
+        process = subprocess.Popen([sys.executable, "-c", _ECHO, address])
+        context = zmq.Context()
+        dealer = context.socket(zmq.DEALER)
+        dealer.connect(address)
+
+        def once() -> float:
+            start = time.perf_counter()
+            dealer.send(b"x" * 200)
+            dealer.recv()
+            return time.perf_counter() - start
+
+        try:
+            repeat(5, once)
+            return repeat(count, idle(once))
+        finally:
+            dealer.close(linger=0)
+            context.term()
+            process.kill()
+            process.wait()
+
+
+def commits(count: int) -> list[float]:
+    """One durable commit of one row."""
+    with tempfile.TemporaryDirectory(prefix="annul-b-") as folder, floors.store(Path(folder)) as commit:
+        return repeat(count, idle(commit))
+
+
+def hand_overs(count: int) -> list[float]:
+    """Waking up a process that was forked before, and waits: the message is sent -> it has it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        while theirs.recv(65536):
+            os.write(write, time.monotonic_ns().to_bytes(8))
+        os._exit(0)
+    theirs.close()
+
+    def once() -> float:
+        start = time.monotonic_ns()
+        ours.send(b"x" * 2000)
+        return (int.from_bytes(os.read(read, 8)) - start) / 1e9
+
+    try:
+        return repeat(count, idle(once))
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+        os.close(read)
+        os.close(write)
+
+
+# --- empty jobs a second ----------------------------------------------------------------------------------------
+
+_FORKS = """
+import gc, importlib, os, sys, time
+for module in ["annul.runtime.entry", *sys.argv[2:]]:
+    importlib.import_module(module)
+gc.collect()
+gc.freeze()
+count, live = int(sys.argv[1]), 0
+start = time.perf_counter()
+for _ in range(count):
+    if live == 2:
+        os.wait()
+        live -= 1
+    if os.fork() == 0:
+        os._exit(0)
+    live += 1
+while live:
+    os.wait()
+    live -= 1
+print(count / (time.perf_counter() - start))
+"""
+
+
+def forks_per_second(count: int, modules: tuple[str, ...]) -> float:
+    """Of a process that has imported what jobs' zygotes have: fork, exit, wait; two at a time."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKS, str(count), *modules], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def _nothing() -> None:
+    pass
+
+
+def forkserver_per_second(count: int, modules: tuple[str, ...]) -> float:
+    """The same by `multiprocessing`'s forkserver, in which those are preloaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    first = context.Process(target=_nothing)
+    first.start()
+    first.join()
+    live: list[multiprocessing.process.BaseProcess] = []
+    start = time.perf_counter()
+    for _ in range(count):
+        if len(live) == 2:
+            select.select([one.sentinel for one in live], [], [])
+            live = [one for one in live if one.exitcode is None]
+        process = context.Process(target=_nothing)
+        process.start()
+        live.append(process)
+    for one in live:
+        one.join()
+    return count / (time.perf_counter() - start)
+
+
+# --- what an idle daemon costs ----------------------------------------------------------------------------------
+
+
+def everyone(client: Client) -> dict[str, list[psutil.Process]]:
+    """The daemon, its zygotes and their spares."""
+    daemon = psutil.Process(client.ping().pid)
+    zygotes = daemon.children()
+    return {"daemon": [daemon], "zygotes": zygotes, "spares": [one for zygote in zygotes for one in zygote.children()]}
+
+
+def pss_mib(processes: list[psutil.Process]) -> float:
+    """Proportional memory: what several share counts once among them."""
+    texts = [Path(f"/proc/{one.pid}/smaps_rollup").read_text() for one in processes]
+    return sum(int(found[1]) for text in texts if (found := re.search(r"^Pss: +(\d+)", text, re.MULTILINE))) / 1024
+
+
+def wake_ups(processes: list[psutil.Process]) -> tuple[float, float]:
+    """(wake-ups a minute, CPU in percent of one processor) of all of them, while nobody asks for anything."""
+
+    def taken() -> tuple[int, float]:
+        switches, seconds = 0, 0.0
+        for process in processes:
+            for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (thread / "status").read_text(), re.MULTILINE)
+                assert found is not None
+                switches += int(found[1])
+                seconds += int((thread / "schedstat").read_text().split()[0]) / 1e9
+        return switches, seconds
+
+    before, busy = taken()
+    time.sleep(IDLE_WATCH_S)
+    after, busier = taken()
+    return (after - before) * 60 / IDLE_WATCH_S, (busier - busy) / IDLE_WATCH_S * 100
+
+
+def settled(client: Client) -> dict[str, list[psutil.Process]]:
+    """Once all zygotes have their two spares, and those wait."""
+    while True:
+        found = everyone(client)
+        waiting = [one for one in found["spares"] if one.name() == "annul-spare" and one.status() == "sleeping"]
+        if len(waiting) == 2 * len(found["zygotes"]) > 0:
+            return found
+        time.sleep(0.1)
+
+
+def empty_per_second(client: Client, type_: str, count: int) -> float:
+    start = time.perf_counter()
+    for one in client.submit_many([{"type": type_}] * count):
+        assert one.job is not None
+        client.wait(one.job.id)
+    return count / (time.perf_counter() - start)
