@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
-import select
 import socket
 import subprocess
 import sys
@@ -142,37 +140,44 @@ print(count / (time.perf_counter() - start))
 """
 
 
+_FORKSERVER = """
+import multiprocessing, os, select, sys, time
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(sys.argv[2:])
+
+def start():
+    process = context.Process(target=os.getpid)
+    process.start()
+    return process
+
+start().join()
+live, begin = [], time.perf_counter()
+for _ in range(int(sys.argv[1])):
+    if len(live) == 2:
+        select.select([one.sentinel for one in live], [], [])
+        live = [one for one in live if one.exitcode is None]
+    live.append(start())
+for one in live:
+    one.join()
+print(int(sys.argv[1]) / (time.perf_counter() - begin))
+"""
+
+
 def forks_per_second(count: int, modules: tuple[str, ...]) -> float:
     """Of a process that has imported what jobs' zygotes have: fork, exit, wait; two at a time."""
-    done = subprocess.run(
-        [sys.executable, "-c", _FORKS, str(count), *modules], check=True, capture_output=True, text=True
-    )
-    return float(done.stdout)
-
-
-def _nothing() -> None:
-    pass
+    return _per_second(_FORKS, count, modules)
 
 
 def forkserver_per_second(count: int, modules: tuple[str, ...]) -> float:
     """The same by `multiprocessing`'s forkserver, in which those are preloaded."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
-    first = context.Process(target=_nothing)
-    first.start()
-    first.join()
-    live: list[multiprocessing.process.BaseProcess] = []
-    start = time.perf_counter()
-    for _ in range(count):
-        if len(live) == 2:
-            select.select([one.sentinel for one in live], [], [])
-            live = [one for one in live if one.exitcode is None]
-        process = context.Process(target=_nothing)
-        process.start()
-        live.append(process)
-    for one in live:
-        one.join()
-    return count / (time.perf_counter() - start)
+    return _per_second(_FORKSERVER, count, modules)
+
+
+def _per_second(program: str, count: int, modules: tuple[str, ...]) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(count), *modules], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(done.stdout)
 
 
 # --- what an idle daemon costs ----------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ held while a listener runs, and a fork waits for it, so that a child does not fi
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import os
@@ -25,7 +24,10 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    import asyncio
 
 Listener = Callable[["AbortSignal"], object]
 
@@ -140,6 +142,8 @@ class AbortSignal:
 
     async def wait_async(self) -> None:
         """Wait in an asyncio loop until aborted. Takes no thread; cancelled, it leaves nothing behind."""
+        import asyncio  # here: 7 MiB that jobs which do not use it need not have
+
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 

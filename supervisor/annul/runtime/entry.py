@@ -8,7 +8,6 @@ simply ends it.
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import gc
 import importlib
@@ -261,7 +260,7 @@ def _call(launch: Launch, job_type: JobType | None, board: Board, signals: JobSi
     notifier.nudge(wait_s=0.2)
     returned = job_type.function(context, params)
     signals.entered = True
-    if not asyncio.iscoroutine(returned):
+    if not inspect.iscoroutine(returned):
         return returned
     # Not before: it imports concurrent.futures.thread, after which a signal handler that forks may wait for itself.
     from annul.runtime import task
@@ -279,9 +278,11 @@ def _entered(job_type: JobType | None, error: BaseException) -> bool:
 
 def _is_cancel(error: BaseException) -> bool:
     """Also in a group: an `asyncio.TaskGroup` makes one of what comes out of its tasks."""
+    tasks = sys.modules.get("asyncio.exceptions")  # 7 MiB that jobs which do not use it need not have
+    kinds = (Cancelled, tasks.CancelledError) if tasks else (Cancelled,)
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup((Cancelled, asyncio.CancelledError)) is not None
-    return isinstance(error, (Cancelled, asyncio.CancelledError))
+        return error.subgroup(kinds) is not None
+    return isinstance(error, kinds)
 
 
 def _completed(value: Any) -> Outcome:

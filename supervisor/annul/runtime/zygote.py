@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import os
 import select
 import signal
@@ -103,6 +104,8 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
     for target in targets:
         try:
             types[target] = entry.load(target)
+            if inspect.iscoroutinefunction(types[target].function):
+                importlib.import_module("asyncio")
             msgspec.json.Decoder(types[target].params)  # what it makes is kept with the type, for all that are forked
         except Exception as error:  # noqa: BLE001 (as above)
             failed[target] = f"{type(error).__name__}: {error}"
