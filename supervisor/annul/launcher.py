@@ -338,6 +338,8 @@ class Launcher:
             due = refill_at is not None and now >= refill_at
             forks = max(0, zygote.short())
             spares = max(0, zygote.short(self._terms.spares) - forks) if due else 0
+            if hurry:  # there is no time to rehearse
+                forks, spares = forks + spares, 0
             if forks or spares:
                 zygote.ask(forks, spares, now)
             if due:
