@@ -17,7 +17,7 @@ from annul.catalog import stand_in
 from annul.errors import StoreError
 from annul_client.wire import State
 from desk import Desk
-from harness import no_descriptors
+from harness import alive, no_descriptors, wait_until
 
 
 @pytest.fixture
@@ -224,3 +224,19 @@ def test_few_survivors_of_a_job_are_watched_at_once(running: Desk) -> None:
         for one in many:
             one.kill()
             one.wait()
+
+
+def test_a_process_that_does_not_begin_is_replaced(tmp_path: Path) -> None:
+    """One that was stopped while it waited, say: it has its job, and will never run it."""
+    other = Desk(tmp_path)
+    active = other.active
+    active.register_by = other.now + 10.0
+    other.wait(9.9)
+    assert (active.over, alive(other.process.pid)) == (False, True)
+    other.wait(0.2)
+    wait_until(lambda: not alive(other.process.pid), "the process to be gone")
+    assert active.over
+    assert other.job().state is State.QUEUED
+    assert "j1" in other.registry.queue
+    assert not active.run_dir.exists()
+    other.close()
