@@ -77,7 +77,7 @@ def fill(path: Path, finished: int, queued: int) -> None:
     for state, wanted in ((State.COMPLETED, finished), (State.QUEUED, queued)):
         (there,) = store._db.execute("SELECT count(*) FROM job WHERE state = ?", (state,)).fetchone()
         states += [state] * (wanted - there)
-    rows = (_row(seq, state) for seq, state in enumerate(states, start=store.last_job() + 1))
+    rows = (tuple(_row(seq, state).values()) for seq, state in enumerate(states, start=store.last_job() + 1))
     store._db.execute("BEGIN")
     store._db.executemany(store._queries["insert_job"], rows)
     store._db.execute("COMMIT")

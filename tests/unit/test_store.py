@@ -330,7 +330,7 @@ def test_nothing_is_there_until_the_commit_and_nothing_after_a_rollback(path: Pa
     """One transaction for all that a turn writes."""
     other = Store(path)
     store.insert(record(1))
-    store.insert_event(1, "j1", b"e")
+    store.insert_events([(1, "j1", b"e")])
     assert other.job("j1") is None
     store.rollback()
     store.rollback()
@@ -510,7 +510,7 @@ def test_an_attempts_process_is_kept_by_number(store: Store) -> None:
 def test_events_are_read_in_order_since_a_number(store: Store) -> None:
     """Of all jobs or of one, a few at a time."""
     for seq in range(1, 7):
-        store.insert_event(seq, f"j{seq % 2}", b"%d" % seq)
+        store.insert_events([(seq, f"j{seq % 2}", b"%d" % seq)])
     store.commit()
     assert store.event_bounds() == (1, 6)
     assert store.events_since(0, None, 3) == [b"1", b"2", b"3"]
@@ -523,7 +523,7 @@ def test_events_are_read_in_order_since_a_number(store: Store) -> None:
 def test_trimming_never_takes_the_newest_event(store: Store, upto: int, kept: int) -> None:
     """The next number is counted from it, also after a restart."""
     for seq in range(1, 6):
-        store.insert_event(seq, "j", b"")
+        store.insert_events([(seq, "j", b"")])
     store.trim_events(upto)
     store.commit()
     assert store.event_bounds() == (kept, 5)
