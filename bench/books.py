@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from annul.handlers.submit import new_id
 from annul.store import JobRecord, Store
 from annul.store.record import to_row
 from annul_client import Client, State
@@ -90,7 +91,7 @@ def _row(seq: int, state: State) -> dict[str, Any]:
     return to_row(
         JobRecord(
             seq=seq,
-            id=f"{seq * 2654435761 % 2**60:012x}"[-12:],  # ids are random: neighbours in time are not so in the index
+            id=new_id(seq),
             request=f"uid:1000/{seq:032x}",
             type="bench-sleep",
             user=f"user-{seq % USERS}",

@@ -64,7 +64,7 @@ def by_submit(endpoint: str, count: int) -> float:
 
 def by_submit_many(endpoint: str, count: int) -> float:
     """Lists as long as they may be, sent without waiting for answers."""
-    jobs = [{"v": 1, "rid": secrets.token_hex(8), "verb": "submit", **_job(number)} for number in range(count)]
+    jobs = [{"verb": "submit", **_job(number)} for number in range(count)]
     lists = [jobs[start : start + wire.MAX_SUBMIT_MANY] for start in range(0, count, wire.MAX_SUBMIT_MANY)]
     return _pipeline(endpoint, [_encode(_request("submit_many", jobs=one)) for one in lists], count)
 
@@ -181,7 +181,7 @@ def bare(count: int = SUBMITS) -> float:
                 db.execute("BEGIN IMMEDIATE")
                 for number, frame in enumerate(frames[first : first + wire.MAX_SUBMIT_MANY], start=first + 1):
                     job = msgspec.msgpack.decode(frame)
-                    id_ = f"{number * 2654435761 % 2**60:012x}"[-12:]
+                    id_ = f"{number:012x}"
                     db.execute(
                         "INSERT INTO job VALUES (?, ?, ?, ?, ?, NULL, x'00112233445566778899aabbccddeeff', ?, '{}', 0,"
                         "'{}', NULL, NULL, 'uid:1000', 'queued', 0, 1, 1e9, NULL, NULL, '{\"fraction\": null,"

@@ -100,19 +100,18 @@ def submission(type_name: str, params: Mapping[str, Any], **fields: Any) -> wire
 def batches(jobs: list[wire.Submit]) -> list[list[wire.Submit]]:
     """Jobs cut into what one `submit_many` may hold, by number and by size.
 
-    Each job gets a request id of its own, so that a batch sent twice makes no job twice. A single job that is
-    too big stays alone in its batch, where encoding it says so.
+    A job without a request id of its own gets its batch's with its place in it, so that a batch sent twice makes no
+    job twice. A single job that is too big stays alone in its batch, where encoding it says so.
     """
     room = wire.MAX_MESSAGE - 1024
     cut: list[list[wire.Submit]] = []
     size = room + 1
     for job in jobs:
-        named = job if job.rid else msgspec.structs.replace(job, rid=secrets.token_hex(8))
-        own = len(msgspec.msgpack.encode(named, enc_hook=_encode_path))
+        own = len(msgspec.msgpack.encode(job, enc_hook=_encode_path))
         if size + own > room or len(cut[-1]) >= wire.MAX_SUBMIT_MANY:
             cut.append([])
             size = 0
-        cut[-1].append(named)
+        cut[-1].append(job)
         size += own
     return cut
 

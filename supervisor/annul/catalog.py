@@ -88,9 +88,8 @@ class Catalog:
             if named is not None:
                 field += f".{named[1]}"
             raise Refused("invalid_params", f"{known.type.name}: {message} (at {field})", field) from error
-        plain = msgspec.to_builtins(value)
         for name in known.inputs:
-            path = plain.get(name)
+            path = msgspec.to_builtins(value).get(name)
             if path and not Path(path).is_absolute():
                 raise Refused(
                     "invalid_params",

@@ -9,6 +9,7 @@ All that a turn's requests write is one transaction; replies and events leave af
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -44,6 +45,7 @@ from annul_client import wire
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
 _NUDGES = 256  # read in one turn
+_GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
@@ -144,6 +146,8 @@ class Daemon:
             self.tree,
             extra={"action": "ready"},
         )
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
         systemd.notify("READY=1")
         while not self._is_over():
             self._turn(self._poll())

@@ -19,11 +19,12 @@ UPDATE job SET published = 1 WHERE id = :id;
 -- name: job_by_id
 SELECT * FROM job WHERE id = :id;
 
--- name: job_by_key
-SELECT * FROM job WHERE user = :user AND key = :key;
+-- Hardly ever is there one; Python describes all columns of a SELECT * before it knows.
+-- name: id_by_key
+SELECT id FROM job WHERE user = :user AND key = :key;
 
--- name: job_by_request
-SELECT * FROM job WHERE request = :request;
+-- name: id_by_request
+SELECT id FROM job WHERE request = :request;
 
 -- The index of live jobs serves only what repeats its condition word by word. To sort the few that it finds costs less
 -- than to go through the whole history in order, which the planner might prefer.

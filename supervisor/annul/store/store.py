@@ -163,13 +163,17 @@ class Store:
         self._write("set_published", {"id": job_id})
 
     def job(self, job_id: str) -> JobRecord | None:
-        return self._one("job_by_id", id=job_id)
+        rows = self._read("job_by_id", {"id": job_id})
+        return from_row(rows[0]) if rows else None
 
     def job_by_key(self, user: str, key: str) -> JobRecord | None:
-        return self._one("job_by_key", user=user, key=key)
+        return self._job_of(self._read("id_by_key", {"user": user, "key": key}))
 
     def job_by_request(self, request: str) -> JobRecord | None:
-        return self._one("job_by_request", request=request)
+        return self._job_of(self._read("id_by_request", {"request": request}))
+
+    def _job_of(self, rows: list[sqlite3.Row]) -> JobRecord | None:
+        return self.job(rows[0]["id"]) if rows else None
 
     def knows(self, job_id: str) -> bool:
         return bool(self._read("known", {"id": job_id}))
@@ -269,10 +273,6 @@ class Store:
         by = f"INDEXED BY {index}" if index else ""
         with self._reading:
             return self._db.execute(f"SELECT {what} FROM job {by} WHERE {where}", values).fetchall()  # noqa: S608
-
-    def _one(self, query: str, **values: str) -> JobRecord | None:
-        rows = self._read(query, values)
-        return from_row(rows[0]) if rows else None
 
     # --- what is not to be kept ---------------------------------------------------------------------------------
 
