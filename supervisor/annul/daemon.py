@@ -43,7 +43,8 @@ from annul.sweeper import Sweeper
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
-_TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
+_TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
+_HANDLE_S = 0.005  # for handling them; what they write takes as long again, and then the next turn's cancels wait no more
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
@@ -117,6 +118,7 @@ class Daemon:
         )
         self._signals: list[int] = []
         self._inbox = Inbox()
+        self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self.chores: deque[tuple[Iterator[None], Caller]] = deque()  # other long requests, when there is none of those
@@ -283,7 +285,9 @@ class Daemon:
             more = len(received) == TURN_MESSAGES
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
-        until = self.clock.monotonic() + _TURN_S
+        # Cancels are not to wait for what else would be written with them; every second turn they may have to.
+        self._spared = bool(self._inbox.urgent) and not self._spared
+        until = self.clock.monotonic() + (0.0 if self._spared else _HANDLE_S)
         while self._inbox.urgent or (self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until):
             caller, request = self._inbox.next()
             if handlers.only_looks(request):
