@@ -51,6 +51,8 @@ class _Doing:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError | OverflowError):
             raise StoreConflictError(f"{self._what}: {error}") from error
         if isinstance(error, sqlite3.Error):
