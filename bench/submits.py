@@ -22,10 +22,11 @@ import zmq
 
 from annul.store import Store
 from annul_client import Client, State, wire
+from annul_client.subscription import UNREAD
 from bench import figures
 
 SUBMITS = int(os.environ.get("BENCH_SUBMITS", "20000"))
-EVENTS = int(os.environ.get("BENCH_EVENTS", "5000"))
+EVENTS = int(os.environ.get("BENCH_EVENTS", "10000"))
 SUBSCRIBERS = 50
 USERS = 100
 VICTIMS = 100  # of each kind, at the most
@@ -258,7 +259,7 @@ def read_events(endpoint: str, ready: str, last: int) -> tuple[int, float, float
     for _ in range(SUBSCRIBERS):
         socket = context.socket(zmq.SUB)
         socket.subscribe(b"job.")
-        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.rcvhwm = UNREAD
         socket.connect(endpoint)
         poller.register(socket, zmq.POLLIN)
         heard[socket] = 0
