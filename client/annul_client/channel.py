@@ -68,7 +68,7 @@ class Watch:
 
 
 class Channel:
-    """A DEALER connection that carries the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
+    """A DEALER connection for the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
@@ -90,9 +90,7 @@ class Channel:
         (answer,) = self.ask_all([call], answer_s, absence_s, repeat=repeat)
         return answer
 
-    def ask_all(
-        self, calls: Iterable[Call[R]], answer_s: float, absence_s: float, *, repeat: bool = True
-    ) -> list[R]:
+    def ask_all(self, calls: Iterable[Call[R]], answer_s: float, absence_s: float, *, repeat: bool = True) -> list[R]:
         """Send calls and wait for their answers, which are returned in the order of the calls.
 
         The next ones are made and sent before the last is answered, so that both sides have something to do. Where

@@ -44,7 +44,9 @@ from annul_client import wire
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
-_HANDLE_S = 0.005  # for handling them; what they write takes as long again, and then the next turn's cancels wait no more
+_HANDLE_S = (
+    0.005  # for handling them; what they write takes as long again, and then the next turn's cancels wait no more
+)
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
@@ -285,15 +287,19 @@ class Daemon:
             more = len(received) == TURN_MESSAGES
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
-        # Cancels are not to wait for what else would be written with them; every second turn they may have to.
+        # What is written with cancels, they wait for: nothing else, but in every second turn.
         self._spared = bool(self._inbox.urgent) and not self._spared
+        while self._inbox.urgent:
+            self._handle(*self._inbox.next())
         until = self.clock.monotonic() + (0.0 if self._spared else _HANDLE_S)
-        while self._inbox.urgent or (self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until):
-            caller, request = self._inbox.next()
-            if handlers.only_looks(request):
-                self._reads.append((caller, request))
-            else:
-                handlers.write(self, request, caller)
+        while self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until:
+            self._handle(*self._inbox.next())
+
+    def _handle(self, caller: Caller, request: wire.Request) -> None:
+        if handlers.only_looks(request):
+            self._reads.append((caller, request))
+        else:
+            handlers.write(self, request, caller)
 
     def _answer_reads(self) -> None:
         """Answer what only looks, now that the turn is committed, for a bounded time."""

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annul.errors import Refused, StartError, StoreConflictError, StoreError
-from annul.handlers.submit import _check_submit
+from annul.handlers.submit import _check_submit, new_id
 from annul.scheduling import Entry
 from annul.store import JobRecord, Store
 from annul.store.record import view
@@ -542,3 +542,12 @@ def test_a_view_has_times_in_utc_absolute_paths_and_the_result_where_it_is_asked
     assert seen.created_at.tzinfo is UTC
     assert view(FULL, outputs="/out", result=False).result is None
     assert view(record(), outputs="/out").started_at is None
+
+
+def test_ids_are_in_the_order_of_submission_and_none_is_there_twice() -> None:
+    """So that neighbours in time are neighbours in the indexes; what no number says is chance."""
+    ids = [new_id(seq) for seq in (1, 2, 31, 32, 1023, 1024, 2**25 - 1)]
+    assert ids == sorted(ids)
+    assert {len(one) for one in ids} == {12}
+    assert len({new_id(7) for _ in range(1000)}) == 1000
+    assert new_id(2**25 + 5)[:5] == new_id(5)[:5]  # after 33 million they begin anew
