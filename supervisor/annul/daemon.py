@@ -44,9 +44,7 @@ from annul_client import wire
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
-_HANDLE_S = (
-    0.005  # for handling them; what they write takes as long again, and then the next turn's cancels wait no more
-)
+_HANDLE_S = 0.005  # for handling them; to write what they change takes longer, and the next cancels wait for both
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
