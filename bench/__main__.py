@@ -1,7 +1,8 @@
 """`make bench`: run daemons, measure, print a table, write bench/results/DATE.json.
 
 Every figure stands beside a floor (or another of ours) from the same run; the ratio is what can be compared between
-machines. BENCH_N: trials of the quick figures. BENCH_FINISHED, BENCH_QUEUED: jobs in the long books.
+machines. BENCH_N: trials of the quick figures. BENCH_FINISHED, BENCH_QUEUED: jobs in the long books. BENCH_SUBMITS,
+BENCH_EVENTS: jobs and events of one load.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import abort_cost, books, figures, floors, starts
+from bench import abort_cost, books, figures, floors, starts, submits
 from bench.peers import table
 
 HERE = Path(__file__).parent
@@ -144,6 +145,32 @@ def of_books() -> list[Row]:
     return rows
 
 
+def of_submits() -> list[Row]:
+    """Submits and events by the thousand, and another client's cancels meanwhile."""
+    with figures.daemon("--tree", "session") as daemon:
+        trips = figures.round_trips(daemon.client, N)
+    floor, rows = submits.bare(), list[Row]()
+    for name, load in submits.LOADS.items():
+        found = submits.under(load)
+        rows += [
+            {"figure": f"jobs by {name}", "value": found.per_second, "unit": "/s", "floor": floor,
+             "floor_name": "decode, insert and commit alone"},
+            row(f"cancel (running), meanwhile by {name}", found.of_running, "a round trip", trips),
+            row(f"cancel (queued), meanwhile by {name}", found.of_queued, "a round trip", trips),
+        ]  # fmt: skip
+    ours, bare = submits.fan_out(), submits.bare_fan_out()
+    least = "a bare socket"
+    figure = f"events to {submits.SUBSCRIBERS} subscribers"
+    for what, name, unit in (
+        ("", "per_second", "/s"),
+        (", had by them", "percent", "%"),
+        (", processor time", "cpu_us", "us"),
+    ):
+        value, floor = getattr(ours, name), getattr(bare, name)
+        rows.append({"figure": figure + what, "value": value, "unit": unit, "floor": floor, "floor_name": least})
+    return rows
+
+
 def of_flag() -> list[Row]:
     costs = abort_cost.measure()
     floor = costs["threading.Event.is_set()"] / 1e9
@@ -151,7 +178,7 @@ def of_flag() -> list[Row]:
 
 
 def main() -> None:
-    rows = of_flag() + of_queue() + of_books()
+    rows = of_flag() + of_queue() + of_submits() + of_books()
     for tree in ("session", "cgroup"):
         with figures.daemon("--tree", "auto" if tree == "cgroup" else tree) as daemon:
             usable = daemon.client.ping().tree == tree
@@ -178,7 +205,8 @@ def show(rows: list[Row]) -> None:
             parts = ", ".join(f"{part} {size:.0f}" for part, size in one["parts"].items())
             print(f"{name:<64} {one['value']:9.2f} {one['unit']:<4} {parts}")
         elif "unit" in one:
-            print(f"{name:<64} {one['value']:9.0f} {one['unit']:<4} of 1,000 and 100: {one['floor']:.0f}")
+            least = one.get("floor_name", "of 1,000 and 100")
+            print(f"{name:<64} {one['value']:9.0f} {one['unit']:<4} {least}: {one['floor']:.0f}")
         else:
             print(
                 f"{name:<42} {one['p50_ms']:9.3g} {one['p99_ms']:9.3g}   {one['floor']:<32} "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from annul.handlers.submit import new_id
 from annul.store import JobRecord, Store
 from annul.store.record import to_row
 from annul_client import Client, State
@@ -77,7 +78,7 @@ def fill(path: Path, finished: int, queued: int) -> None:
     for state, wanted in ((State.COMPLETED, finished), (State.QUEUED, queued)):
         (there,) = store._db.execute("SELECT count(*) FROM job WHERE state = ?", (state,)).fetchone()
         states += [state] * (wanted - there)
-    rows = (_row(seq, state) for seq, state in enumerate(states, start=store.last_job() + 1))
+    rows = (tuple(_row(seq, state).values()) for seq, state in enumerate(states, start=store.last_job() + 1))
     store._db.execute("BEGIN")
     store._db.executemany(store._queries["insert_job"], rows)
     store._db.execute("COMMIT")
@@ -90,7 +91,7 @@ def _row(seq: int, state: State) -> dict[str, Any]:
     return to_row(
         JobRecord(
             seq=seq,
-            id=f"{seq * 2654435761 % 2**60:012x}"[-12:],  # ids are random: neighbours in time are not so in the index
+            id=new_id(seq),
             request=f"uid:1000/{seq:032x}",
             type="bench-sleep",
             user=f"user-{seq % USERS}",

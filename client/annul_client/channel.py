@@ -8,10 +8,12 @@ is sent again (its id makes that safe, see `core.Call`).
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
+from collections.abc import Iterable
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import zmq
@@ -22,6 +24,9 @@ from .errors import ClientClosed, NoDaemon
 from .places import MAX_SOCKET_PATH
 
 R = TypeVar("R", bound=msgspec.Struct)
+
+AHEAD = 4
+"""Calls that are under way at once, where many are made: enough for the daemon to find the next one when it looks."""
 
 WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
 
@@ -63,7 +68,7 @@ class Watch:
 
 
 class Channel:
-    """A DEALER connection that carries one call at a time. Not thread-safe; `Client` gives it to one thread."""
+    """A DEALER connection for the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
@@ -81,11 +86,19 @@ class Channel:
         self._socket.connect(endpoint)
 
     def ask(self, call: Call[R], answer_s: float, absence_s: float, *, repeat: bool = True) -> R:
-        """Send a call and wait for its answer.
+        """Send a call and wait for its answer; see `ask_all`."""
+        (answer,) = self.ask_all([call], answer_s, absence_s, repeat=repeat)
+        return answer
 
-        `answer_s`: seconds for the answer, from when it was last sent; `absence_s`: seconds that the daemon
-        may be away in one piece. With `repeat` False a broken connection raises `Reconnected` once it stands
-        again.
+    def ask_all(self, calls: Iterable[Call[R]], answer_s: float, absence_s: float, *, repeat: bool = True) -> list[R]:
+        """Send calls and wait for their answers, which are returned in the order of the calls.
+
+        The next ones are made and sent before the last is answered, so that both sides have something to do. Where
+        one raises, those sent before it were or will be carried out, and a few after it may be.
+
+        `answer_s`: seconds for the next answer, from when something was last sent or answered; `absence_s`: seconds
+        that the daemon may be away in one piece. With `repeat` False a broken connection raises `Reconnected` once it
+        stands again.
 
         Raises `NoDaemon` when either time is over, `ClientClosed`, and what `Call.answer` raises.
         """
@@ -94,36 +107,46 @@ class Channel:
             # An old break counts from now: the daemon gets its full time for this call.
             self._watch.lost_at = monotonic()
         breaks = self._watch.breaks
-        # Without a connection the frame waits in the socket's queue and leaves with the first one.
-        self._socket.send(call.frame)
-        answer_by = monotonic() + answer_s
+        rest = iter(calls)
+        waiting: list[Call[R]] = []
+        answers: dict[str, R | None] = {}  # by request id, in the order of the calls
+        answer_by = 0.0
         while True:
+            for call in itertools.islice(rest, AHEAD - len(waiting)):
+                waiting.append(call)
+                answers[call.rid] = None
+                # Without a connection the frame waits in the socket's queue and leaves with the first one.
+                self._socket.send(call.frame)
+                answer_by = monotonic() + answer_s
+            if not waiting:
+                return cast("list[R]", list(answers.values()))
             until = answer_by
             if not self._watch.connected:
                 until = min(until, self._watch.lost_at + absence_s)
             left_s = until - monotonic()
             if left_s <= 0:
-                raise NoDaemon(self.endpoint, self._silence(call, answer_s, absence_s))
+                raise NoDaemon(self.endpoint, self._silence(waiting[0], answer_s, absence_s))
             ready = dict(self._poller.poll(int(left_s * 1000) + 1))
             if self._closed_fd in ready:
-                raise ClientClosed(f"{call.verb}: the client was closed before the answer came")
+                raise ClientClosed(f"{waiting[0].verb}: the client was closed before the answer came")
             if self._watch.socket in ready:
                 self._watch.read()
                 if self._watch.connected and self._watch.breaks != breaks:
                     if not repeat:
                         raise Reconnected
                     breaks = self._watch.breaks
-                    self._socket.send(call.frame)
+                    for call in waiting:
+                        self._socket.send(call.frame)
                     answer_by = monotonic() + answer_s
             if self._socket in ready:
-                while True:
-                    try:
-                        frames = self._socket.recv_multipart(zmq.NOBLOCK)
-                    except zmq.Again:
-                        break
-                    found = call.answer(frames[-1])
+                frame = self._socket.recv_multipart()[-1]
+                for call in waiting:
+                    found = call.answer(frame)
                     if found is not None:
-                        return found
+                        answers[call.rid] = found
+                        waiting.remove(call)
+                        answer_by = monotonic() + answer_s
+                        break
 
     def close(self) -> None:
         """Close at once; nothing lingers."""

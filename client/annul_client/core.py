@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -97,24 +97,24 @@ def submission(type_name: str, params: Mapping[str, Any], **fields: Any) -> wire
     return wire.Submit(type=type_name, params=plain, inputs=inputs, **fields)
 
 
-def batches(jobs: list[wire.Submit]) -> list[list[wire.Submit]]:
+def batches(jobs: Iterable[wire.Submit]) -> Iterator[list[wire.Submit]]:
     """Jobs cut into what one `submit_many` may hold, by number and by size.
 
-    Each job gets a request id of its own, so that a batch sent twice makes no job twice. A single job that is
-    too big stays alone in its batch, where encoding it says so.
+    A job without a request id of its own gets its batch's with its place in it, so that a batch sent twice makes no
+    job twice. A single job that is too big stays alone in its batch, where encoding it says so.
     """
     room = wire.MAX_MESSAGE - 1024
-    cut: list[list[wire.Submit]] = []
-    size = room + 1
+    batch: list[wire.Submit] = []
+    size = 0
     for job in jobs:
-        named = job if job.rid else msgspec.structs.replace(job, rid=secrets.token_hex(8))
-        own = len(msgspec.msgpack.encode(named, enc_hook=_encode_path))
-        if size + own > room or len(cut[-1]) >= wire.MAX_SUBMIT_MANY:
-            cut.append([])
-            size = 0
-        cut[-1].append(named)
+        own = len(msgspec.msgpack.encode(job, enc_hook=_encode_path))
+        if batch and (size + own > room or len(batch) >= wire.MAX_SUBMIT_MANY):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
         size += own
-    return cut
+    if batch:
+        yield batch
 
 
 def topic(job_id: str | None) -> bytes:

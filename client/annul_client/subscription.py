@@ -20,6 +20,9 @@ than the connection, and nobody says when. What was published in between shows u
 IDLE_S = 5.0
 """Seconds of silence after which the log is asked, since the last of a stream can be lost without a trace."""
 
+UNREAD = 10_000
+"""Publications kept by the socket while this thread does something else; the log has what comes after them."""
+
 BURST = 256
 """Publications read in one go, so that closing the client is noticed under any load."""
 
@@ -39,6 +42,7 @@ class Subscription:
         self._ask = ask
         self._closed_fd = closed_fd
         self._socket = connecting(context, zmq.SUB)
+        self._socket.rcvhwm = UNREAD
         self._watch = Watch(self._socket)
         self._socket.subscribe(topic(feed.job_id))
         self._socket.connect(endpoint)

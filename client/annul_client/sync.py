@@ -109,17 +109,17 @@ class Client:
         """Queue many jobs, each given as the arguments of `submit`; one that is refused does not stop the others.
 
         Returns, in the same order, the job or the error of each. Sent in batches of at most
-        `wire.MAX_SUBMIT_MANY`, each committed on its own: where one raises, the batches before it are queued.
+        `wire.MAX_SUBMIT_MANY`, each committed on its own, and the next ones before the last is answered: where one
+        raises, the batches before it are queued, and perhaps a few after it.
         """
         requests = []
         for job in jobs:
             fields = dict(job)
             requests.append(submission(fields.pop("type"), fields.pop("params", {}), **fields))
-        replies: Submissions = []
-        for batch in batches(requests):
-            reply = self._ask(wire.SubmitMany(jobs=batch), wire.SubmitManyReply)
-            replies += reply.jobs
-        return replies
+        calls = (Call(wire.SubmitMany(jobs=batch), wire.SubmitManyReply) for batch in batches(requests))
+        with self._channel() as channel:
+            replies = channel.ask_all(calls, answer_s=self.timeout_s, absence_s=self.timeout_s)
+        return [one for reply in replies for one in reply.jobs]
 
     def get(self, job_id: str) -> wire.Job:
         """The job as it is now, with its result. Raises `NotFound`."""

@@ -27,11 +27,7 @@ class Known(msgspec.Struct, frozen=True):
     type: JobType
     target: str  # "module:attribute"
     schema: dict[str, Any]  # JSON Schema of the parameters, with the definitions it refers to inside
-
-    @property
-    def inputs(self) -> list[str]:
-        """The parameters that name an input file."""
-        return [name for name, about in self.schema.get("properties", {}).items() if _is_input(about)]
+    inputs: list[str] = []  # the parameters that name an input file
 
 
 class Catalog:
@@ -64,7 +60,9 @@ class Catalog:
         before = self.known.get(job_type.name)
         if before is not None and before.target != target:
             raise TypeError(f"{target}: there is a job type {job_type.name!r} already, {before.target}")
-        self.known[job_type.name] = Known(job_type, target, _schema(job_type.params))
+        schema = _schema(job_type.params)
+        inputs = [name for name, about in schema.get("properties", {}).items() if _is_input(about)]
+        self.known[job_type.name] = Known(job_type, target, schema, inputs)
 
     def get(self, name: str) -> Known:
         """Raises Refused(unknown_type)."""
@@ -90,9 +88,8 @@ class Catalog:
             if named is not None:
                 field += f".{named[1]}"
             raise Refused("invalid_params", f"{known.type.name}: {message} (at {field})", field) from error
-        plain = msgspec.to_builtins(value)
         for name in known.inputs:
-            path = plain.get(name)
+            path = msgspec.to_builtins(value).get(name)
             if path and not Path(path).is_absolute():
                 raise Refused(
                     "invalid_params",

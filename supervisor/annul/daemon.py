@@ -9,6 +9,7 @@ All that a turn's requests write is one transaction; replies and events leave af
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -43,8 +44,10 @@ from annul.sweeper import Sweeper
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
-_TURN_S = 0.02  # in each turn, for receiving requests, for handling them, and for answering those that only look
+_TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
+_HANDLE_S = 0.005  # for handling them; to write what they change takes longer, and the next cancels wait for both
 _NUDGES = 256  # read in one turn
+_GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
@@ -118,6 +121,7 @@ class Daemon:
         )
         self._signals: list[int] = []
         self._inbox = Inbox()
+        self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self.chores: deque[tuple[Iterator[None], Caller]] = deque()  # other long requests, when there is none of those
@@ -147,6 +151,8 @@ class Daemon:
             self.tree,
             extra={"action": "ready"},
         )
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
         systemd.notify("READY=1")
         while not self._is_over():
             self._turn(self._poll())
@@ -282,13 +288,19 @@ class Daemon:
             more = len(received) == TURN_MESSAGES
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
-        until = self.clock.monotonic() + _TURN_S
-        while self._inbox.urgent or (self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until):
-            caller, request = self._inbox.next()
-            if handlers.only_looks(request):
-                self._reads.append((caller, request))
-            else:
-                handlers.write(self, request, caller)
+        # What is written with cancels, they wait for: nothing else, but in every second turn.
+        self._spared = bool(self._inbox.urgent) and not self._spared
+        while self._inbox.urgent:
+            self._handle(*self._inbox.next())
+        until = self.clock.monotonic() + (0.0 if self._spared else _HANDLE_S)
+        while self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until:
+            self._handle(*self._inbox.next())
+
+    def _handle(self, caller: Caller, request: wire.Request) -> None:
+        if handlers.only_looks(request):
+            self._reads.append((caller, request))
+        else:
+            handlers.write(self, request, caller)
 
     def _answer_reads(self) -> None:
         """Answer what only looks, now that the turn is committed, for a bounded time."""

@@ -168,14 +168,14 @@ class Ledger:
         seq, oldest = self.last_event, self.oldest_event
         counts: dict[str, int] = {}
         told: list[tuple[Change, Event | None, bytes]] = []
+        events: list[tuple[int, str, bytes]] = []
         conflicts: list[tuple[Change, StoreError]] = []
         try:
             for change in changes:
                 event, body = None, b""
                 count = counts.get(change.record.id, self._counts.get(change.record.id, change.record.events))
                 try:
-                    with self._store.whole():
-                        self._write(change, count + 1)
+                    self._write(change, count + 1)
                 except StoreConflictError as error:  # this one never will be; the others are not to wait for it
                     conflicts.append((change, error))
                     continue
@@ -183,8 +183,9 @@ class Ledger:
                     seq, counts[change.record.id] = seq + 1, count + 1
                     event = self._event(seq, count + 1, change)
                     body = _encode(event)
-                    self._store.insert_event(seq, change.record.id, body)
+                    events.append((seq, change.record.id, body))
                 told.append((change, event, body))
+            self._store.insert_events(events)
             if seq // _TRIM_EVERY > self.last_event // _TRIM_EVERY:
                 self._store.trim_events(seq - self._keep)
                 oldest, _ = self._store.event_bounds()
@@ -229,12 +230,19 @@ class Ledger:
         return gone
 
     def _write(self, change: Change, count: int) -> None:
+        """All of a change, or, where it contradicts what is stored, nothing of it."""
+        if change.extra is None:
+            self._write_job(change, count)  # one statement is whole by itself
+        else:
+            with self._store.whole():
+                self._write_job(change, count)
+                change.extra(self._store)
+
+    def _write_job(self, change: Change, count: int) -> None:
         if change.insert:
             self._store.insert(change.record.with_(events=count))
         elif change.kind is not None:
             self._store.update(change.record.with_(events=count))
-        if change.extra is not None:
-            change.extra(self._store)
 
     def _refuse(self, change: Change, error: StoreError) -> None:
         """A change that the store will never take."""

@@ -135,7 +135,10 @@ class Queue:
 
     def _line_up(self, entry: Entry) -> None:
         lines = self._levels.setdefault(entry.priority, OrderedDict()).setdefault(entry.user, {})
-        lines.setdefault(entry.type, _Line()).add(entry)
+        line = lines.get(entry.type)
+        if line is None:
+            line = lines[entry.type] = _Line()
+        line.add(entry)
 
     def _step_out(self, entry: Entry) -> None:
         users = self._levels.get(entry.priority, OrderedDict())

@@ -36,6 +36,8 @@ _TURN_BYTES = 2 * MAX_MESSAGE
 _UNREAD = 10_000  # answers kept for one peer that does not read; then its newest are dropped
 _UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it finds the others in the log
 
+_MORE = zmq.NOBLOCK | zmq.SNDMORE
+
 _unpack = msgspec.msgpack.Decoder(ANY_REQUEST).decode
 _unjson = msgspec.json.Decoder(ANY_REQUEST).decode
 _pack = msgspec.msgpack.Encoder().encode
@@ -154,7 +156,8 @@ class Server:
 
     def publish(self, event: Event, body: bytes) -> None:
         """To whom it may concern: topic ``job.<id>``, then the event in msgpack."""
-        self._events.send_multipart([b"job." + event.job.id.encode(), body], zmq.NOBLOCK)
+        self._events.send(b"job." + event.job.id.encode(), _MORE)
+        self._events.send(body, zmq.NOBLOCK)
 
 
 def internal(error: Exception) -> Refused:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import msgspec
@@ -60,6 +62,28 @@ def test_cancel_behind_a_flood_of_its_own_client(make_daemon: MakeDaemon) -> Non
             assert "ok" in msgspec.msgpack.decode(dealer.recv())
         assert client.wait(job.id, TIMEOUT_S).state is State.CANCELLED
         assert client.cancel(type="sleepy").count == 10_000
+
+
+def test_cancels_without_end_hold_up_no_submit(make_daemon: MakeDaemon) -> None:
+    """Turns that have cancels handle nothing else, but not two after each other."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    with daemon.client() as client, ThreadPoolExecutor(1) as pool, pipeline(daemon) as dealer:
+        over = threading.Event()
+
+        def cancels() -> None:
+            for _ in range(100):  # so many wait at any time
+                send(dealer, "c", "cancel", id="unknown")
+            while not over.is_set():
+                dealer.recv()
+                send(dealer, "c", "cancel", id="unknown")
+
+        cancelling = pool.submit(cancels)
+        try:
+            assert [client.submit("sleepy").state for _ in range(50)] == [State.QUEUED] * 50
+        finally:
+            over.set()
+        cancelling.result(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("tree", ["session", "cgroup"])

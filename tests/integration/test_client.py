@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -27,7 +28,10 @@ from annul_client import (
     RequestRefused,
     Stage,
     State,
+    TooBig,
+    wire,
 )
+from harness import wait_until
 
 SLEEPER = {"argv": ["sleep", "1000"]}
 
@@ -156,6 +160,16 @@ def test_one_refused_job_of_many_does_not_stop_the_others(client: Client) -> Non
     assert {client.wait(r.job.id).state for r in replies if r.job is not None} == {State.COMPLETED}
 
 
+def test_one_list_that_is_refused_does_not_confuse_the_others(client: Client) -> None:
+    """The lists before it are queued; what is asked next gets its own answer, not one of theirs."""
+    small = {"type": "exec", "params": shell("true"), "user": "n"}
+    big = {"type": "exec", "params": {"argv": ["true"], "stdin": b"x" * wire.MAX_MESSAGE}}
+    with pytest.raises(TooBig):
+        client.submit_many([small] * 1200 + [big])
+    assert client.submit("exec", shell("true"), user="n").user == "n"
+    wait_until(lambda: len(client.list(user="n", limit=1000)) == 1000, "the lists before it")
+
+
 def test_the_daemon_says_what_it_is_and_what_it_knows(client: Client) -> None:
     """`ping` and `types`."""
     assert client.ping().pid > 0
@@ -252,6 +266,24 @@ def test_a_restart_in_the_middle_of_wait_events_and_requests_is_only_a_delay(dae
         assert len(client.list()) == 2
     follower.join()
     assert [event.seq for event in follower.events] == list(range(1, len(follower.events) + 1))
+
+
+def test_a_restart_in_the_middle_of_submit_many_makes_every_job_once(make_daemon: Callable[..., Any]) -> None:
+    """Lists that were on their way are sent again, and those that had been taken make no second job."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    with Client(daemon.endpoint, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
+        client.ping()
+        jobs = [{"type": "exec", "params": SLEEPER, "title": str(number)} for number in range(6000)]
+        submitted = pool.submit(client.submit_many, jobs)
+        wait_until(lambda: client.ping().queued, "the first of them")
+        daemon.kill()
+        assert not submitted.done()
+        daemon.start()
+        found = [one.job for one in submitted.result(60)]
+        assert [job and job.title for job in found] == [job["title"] for job in jobs]
+        assert len({job.id for job in found if job}) == len(jobs)
+        assert client.cancel(type="exec").count == len(jobs)
 
 
 # --- nobody there -------------------------------------------------------------------------------------------

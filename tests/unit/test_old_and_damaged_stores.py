@@ -98,7 +98,7 @@ def test_any_page_that_was_overwritten_is_found(path: Path) -> None:
     store = Store(path)
     for seq in range(1, 200):
         store.insert(record(seq, title="x" * 500))
-        store.insert_event(seq, f"j{seq}", b"body" * 50)
+        store.insert_events([(seq, f"j{seq}", b"body" * 50)])
     store.commit()
     store.close()
     whole = path.read_bytes()

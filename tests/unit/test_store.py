@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annul.errors import Refused, StartError, StoreConflictError, StoreError
-from annul.handlers.submit import _check_submit
+from annul.handlers.submit import _check_submit, new_id
 from annul.scheduling import Entry
 from annul.store import JobRecord, Store
 from annul.store.record import view
@@ -330,7 +330,7 @@ def test_nothing_is_there_until_the_commit_and_nothing_after_a_rollback(path: Pa
     """One transaction for all that a turn writes."""
     other = Store(path)
     store.insert(record(1))
-    store.insert_event(1, "j1", b"e")
+    store.insert_events([(1, "j1", b"e")])
     assert other.job("j1") is None
     store.rollback()
     store.rollback()
@@ -510,7 +510,7 @@ def test_an_attempts_process_is_kept_by_number(store: Store) -> None:
 def test_events_are_read_in_order_since_a_number(store: Store) -> None:
     """Of all jobs or of one, a few at a time."""
     for seq in range(1, 7):
-        store.insert_event(seq, f"j{seq % 2}", b"%d" % seq)
+        store.insert_events([(seq, f"j{seq % 2}", b"%d" % seq)])
     store.commit()
     assert store.event_bounds() == (1, 6)
     assert store.events_since(0, None, 3) == [b"1", b"2", b"3"]
@@ -523,7 +523,7 @@ def test_events_are_read_in_order_since_a_number(store: Store) -> None:
 def test_trimming_never_takes_the_newest_event(store: Store, upto: int, kept: int) -> None:
     """The next number is counted from it, also after a restart."""
     for seq in range(1, 6):
-        store.insert_event(seq, "j", b"")
+        store.insert_events([(seq, "j", b"")])
     store.trim_events(upto)
     store.commit()
     assert store.event_bounds() == (kept, 5)
@@ -542,3 +542,12 @@ def test_a_view_has_times_in_utc_absolute_paths_and_the_result_where_it_is_asked
     assert seen.created_at.tzinfo is UTC
     assert view(FULL, outputs="/out", result=False).result is None
     assert view(record(), outputs="/out").started_at is None
+
+
+def test_ids_are_in_the_order_of_submission_and_none_is_there_twice() -> None:
+    """So that neighbours in time are neighbours in the indexes; what no number says is chance."""
+    ids = [new_id(seq) for seq in (1, 2, 31, 32, 1023, 1024, 2**25 - 1)]
+    assert ids == sorted(ids)
+    assert {len(one) for one in ids} == {12}
+    assert len({new_id(7) for _ in range(1000)}) == 1000
+    assert new_id(2**25 + 5)[:5] == new_id(5)[:5]  # after 33 million they begin anew

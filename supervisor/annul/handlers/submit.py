@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
 _DEFAULT_USER = "default"
-_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no letter that is taken for another
+_TO_ID = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # of a byte; Crockford's: no letter that is taken for another
 
 
 def submit(daemon: Daemon, request: wire.Submit, caller: Caller) -> None:
@@ -98,17 +98,18 @@ def _submit(
     if len(daemon.registry.queue) >= daemon.config.max_queued:
         raise Refused("queue_full", f"{daemon.config.max_queued} jobs are queued already; try again later")
 
-    job_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
-    inputs = daemon.supervision.job_dir(job_id) / "input"
-    params = _with_inputs(request, known.inputs, inputs)
-    checked = daemon.catalog.check(known, params)
-    try:
-        _keep_inputs(request.inputs, inputs)
-    except OSError as error:
-        daemon.sweeper.add(inputs.parent)
-        raise unavailable(error) from error
+    seq = daemon.ledger.next_seq()
+    job_id = new_id(seq)
+    inputs = daemon.supervision.job_dir(job_id) / "input" if request.inputs else None
+    checked = daemon.catalog.check(known, _with_inputs(request, known.inputs, inputs) if inputs else request.params)
+    if inputs:
+        try:
+            _keep_inputs(request.inputs, inputs)
+        except OSError as error:
+            daemon.sweeper.add(inputs.parent)
+            raise unavailable(error) from error
     record = JobRecord(
-        seq=daemon.ledger.next_seq(),
+        seq=seq,
         id=job_id,
         request=unique,
         type=request.type,
@@ -127,13 +128,23 @@ def _submit(
 
     def not_stored(error: StoreError) -> None:
         daemon.registry.queue.remove(job_id)
-        daemon.sweeper.add(inputs.parent)
+        daemon.sweeper.add(daemon.supervision.job_dir(job_id))
         refuse(unavailable(error))
 
     record = daemon.ledger.change(
         record, State.QUEUED, insert=True, then=lambda written: done(written, True), refused=not_stored
     )
     starting.enqueue(daemon.supervision, record)
+
+
+def new_id(seq: int) -> str:
+    """For the job with this number: five characters that grow with it, and seven by chance, which nobody can guess.
+
+    So neighbours in time are neighbours in the store's indexes: with a long history, 500 jobs in places all over them
+    are 500 pages of each to be written, twice, which took three times as long as all else in a commit.
+    """
+    place = (seq >> 20 & 31, seq >> 15 & 31, seq >> 10 & 31, seq >> 5 & 31, seq & 31)
+    return (bytes(place) + secrets.token_bytes(7)).translate(_TO_ID).decode()
 
 
 def _user(name: str) -> str:
@@ -161,8 +172,8 @@ def _check_submit(request: wire.Submit) -> None:
     if not -(2**31) <= request.priority < 2**31:
         raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
     check_labels(request.labels)
-    texts = {"title": request.title, "key": request.key or ""}
-    for field, text in (*texts.items(), *((f"labels.{k[:40]}", k + v) for k, v in request.labels.items())):
+    labels = [(f"labels.{name[:40]}", name + value) for name, value in request.labels.items()]
+    for field, text in (("title", request.title), ("key", request.key or ""), *labels):
         if len(text) > MAX_TEXT:
             raise Refused("invalid_request", f"{field} is {MAX_TEXT} characters at most, not {len(text)}", field)
         if "\0" in text:
@@ -201,8 +212,6 @@ def _with_inputs(request: wire.Submit, known: list[str], folder: Path) -> dict[s
 
 def _keep_inputs(inputs: dict[str, bytes], folder: Path) -> None:
     """Durable before the job is: an input file must not be missing of a job that was accepted."""
-    if not inputs:
-        return
     folder.mkdir(parents=True, mode=0o700)
     for name, data in inputs.items():
         fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

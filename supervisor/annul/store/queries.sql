@@ -1,10 +1,9 @@
+-- In the order of a record's fields: to find the values by their names takes longer than to insert them.
 -- name: insert_job
 INSERT INTO job (seq, id, request, type, user, key, digest, title, labels, priority, params, timeout_s, not_before,
                  submitted_by, state, attempt, events, created_at, started_at, finished_at, progress, result, files,
                  published, error, cancel, swept, failures)
-VALUES (:seq, :id, :request, :type, :user, :key, :digest, :title, :labels, :priority, :params, :timeout_s,
-        :not_before, :submitted_by, :state, :attempt, :events, :created_at, :started_at, :finished_at, :progress,
-        :result, :files, :published, :error, :cancel, :swept, :failures);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- A final state is written once: the guard makes it a compare-and-set.
 -- name: update_job
@@ -20,11 +19,12 @@ UPDATE job SET published = 1 WHERE id = :id;
 -- name: job_by_id
 SELECT * FROM job WHERE id = :id;
 
--- name: job_by_key
-SELECT * FROM job WHERE user = :user AND key = :key;
+-- Hardly ever is there one; Python describes all columns of a SELECT * before it knows.
+-- name: id_by_key
+SELECT id FROM job WHERE user = :user AND key = :key;
 
--- name: job_by_request
-SELECT * FROM job WHERE request = :request;
+-- name: id_by_request
+SELECT id FROM job WHERE request = :request;
 
 -- The index of live jobs serves only what repeats its condition word by word. To sort the few that it finds costs less
 -- than to go through the whole history in order, which the planner might prefer.
@@ -53,7 +53,7 @@ VALUES (:job_id, :number, :boot_id, :pid, :start_time);
 SELECT boot_id, pid, start_time FROM attempt WHERE job_id = :job_id AND number = :number;
 
 -- name: insert_event
-INSERT INTO event (seq, job_id, body) VALUES (:seq, :job_id, :body);
+INSERT INTO event (seq, job_id, body) VALUES (?, ?, ?);
 
 -- name: event_bounds
 SELECT coalesce((SELECT min(seq) FROM event), 0), coalesce((SELECT max(seq) FROM event), 0);

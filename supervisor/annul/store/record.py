@@ -50,7 +50,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_row(record: JobRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(record, name) for name in JobRecord.__struct_fields__}
+    """By the names of the columns, in the order of the record's fields."""
+    row = msgspec.structs.asdict(record)
     row["state"] = record.state.value
     row["published"] = int(record.published)
     row["params"] = bytes(record.params).decode()

@@ -41,6 +41,24 @@ def migrations() -> list[str]:
     return [folder.joinpath(name).read_text() for name in names]
 
 
+class _Doing:
+    """SQLite's errors inside come out as ours, with what was being done. (A generator would be half of a read.)"""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError | OverflowError):
+            raise StoreConflictError(f"{self._what}: {error}") from error
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{self._what}: {error}") from error
+
+
 class Store:
     """The daemon's database."""
 
@@ -53,6 +71,9 @@ class Store:
         self.path = path
         self._queries = _queries()
         self._open = False  # whether a transaction is
+        self._reading, self._writing, self._committing = (
+            _Doing(f"{what} the store {path}") for what in ("reading from", "writing to", "committing to")
+        )
         _refuse_damaged_log(path)
         check(path)
         try:
@@ -88,7 +109,7 @@ class Store:
         """Make the turn's writes durable. Raises StoreError; then nothing of them was written."""
         if not self._open:
             return
-        with self._doing("committing to"):
+        with self._committing:
             self._db.execute("COMMIT")
             self._open = False
 
@@ -103,17 +124,17 @@ class Store:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """All of the writes inside, or, where one contradicts what is stored, none of them."""
-        with self._doing("writing to"):
+        with self._writing:
             self._begin()
             self._db.execute("SAVEPOINT change")
         try:
             yield
         except StoreConflictError:
-            with self._doing("writing to"):
+            with self._writing:
                 self._db.execute("ROLLBACK TO change")
                 self._db.execute("RELEASE change")
             raise
-        with self._doing("writing to"):
+        with self._writing:
             self._db.execute("RELEASE change")
 
     def _begin(self) -> None:
@@ -121,28 +142,19 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             self._open = True
 
-    def _write(self, name: str, values: dict[str, Any]) -> int:
-        with self._doing("writing to"):
+    def _write(self, name: str, values: dict[str, Any] | tuple[Any, ...]) -> int:
+        with self._writing:
             self._begin()
             return self._db.execute(self._queries[name], values).rowcount
 
     def _read(self, name: str, values: dict[str, Any] | None = None) -> list[sqlite3.Row]:
-        with self._doing("reading from"):
+        with self._reading:
             return self._db.execute(self._queries[name], values or {}).fetchall()
-
-    @contextmanager
-    def _doing(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError) as error:
-            raise StoreConflictError(f"{what} the store {self.path}: {error}") from error
-        except sqlite3.Error as error:
-            raise StoreError(f"{what} the store {self.path}: {error}") from error
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
     def insert(self, record: JobRecord) -> None:
-        self._write("insert_job", to_row(record))
+        self._write("insert_job", tuple(to_row(record).values()))
 
     def update(self, record: JobRecord) -> None:
         """Write a job's new facts. Raises StoreConflictError where it was final already: that is never overwritten."""
@@ -153,13 +165,17 @@ class Store:
         self._write("set_published", {"id": job_id})
 
     def job(self, job_id: str) -> JobRecord | None:
-        return self._one("job_by_id", id=job_id)
+        rows = self._read("job_by_id", {"id": job_id})
+        return from_row(rows[0]) if rows else None
 
     def job_by_key(self, user: str, key: str) -> JobRecord | None:
-        return self._one("job_by_key", user=user, key=key)
+        return self._job_of(self._read("id_by_key", {"user": user, "key": key}))
 
     def job_by_request(self, request: str) -> JobRecord | None:
-        return self._one("job_by_request", request=request)
+        return self._job_of(self._read("id_by_request", {"request": request}))
+
+    def _job_of(self, rows: list[sqlite3.Row]) -> JobRecord | None:
+        return self.job(rows[0]["id"]) if rows else None
 
     def knows(self, job_id: str) -> bool:
         return bool(self._read("known", {"id": job_id}))
@@ -251,18 +267,14 @@ class Store:
         return self._end_of(end, f"SELECT seq FROM job WHERE {where} ORDER BY seq {order} LIMIT {rows}", values)  # noqa: S608
 
     def _end_of(self, end: str, numbers: str, values: dict[str, Any]) -> int | None:
-        with self._doing("reading from"):
+        with self._reading:
             (found,) = self._db.execute(f"SELECT {end}(seq) FROM ({numbers})", values).fetchone()  # noqa: S608
         return None if found is None else int(found)
 
     def _select(self, what: str, where: str, values: dict[str, Any], index: str = "") -> list[sqlite3.Row]:
         by = f"INDEXED BY {index}" if index else ""
-        with self._doing("reading from"):
+        with self._reading:
             return self._db.execute(f"SELECT {what} FROM job {by} WHERE {where}", values).fetchall()  # noqa: S608
-
-    def _one(self, query: str, **values: str) -> JobRecord | None:
-        rows = self._read(query, values)
-        return from_row(rows[0]) if rows else None
 
     # --- what is not to be kept ---------------------------------------------------------------------------------
 
@@ -308,8 +320,11 @@ class Store:
 
     # --- events -------------------------------------------------------------------------------------------------
 
-    def insert_event(self, seq: int, job_id: str, body: bytes) -> None:
-        self._write("insert_event", {"seq": seq, "job_id": job_id, "body": body})
+    def insert_events(self, events: list[tuple[int, str, bytes]]) -> None:
+        """(sequence number, job's id, body) of each."""
+        with self._writing:
+            self._begin()
+            self._db.executemany(self._queries["insert_event"], events)
 
     def event_bounds(self) -> tuple[int, int]:
         """(oldest kept, newest) sequence number; (0, 0) where there was none yet."""
