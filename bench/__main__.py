@@ -61,11 +61,14 @@ def of_starts(tree: str) -> list[Row]:
         "bench-heavy": starts.forks_per_second(N, starts.HEAVY),
     }
     forkserver = starts.forkserver_per_second(N, starts.HEAVY)
+    with figures.daemon("--tree", tree) as daemon:
+        ready = starts.settled(daemon.client)
+        memory = {name: starts.pss_mib(processes) for name, processes in ready.items()}
+        daemon.client.close()  # its heartbeat wakes the daemon up
+        woken, busy = starts.wake_ups([one for processes in ready.values() for one in processes])
     with figures.daemon("--tree", tree, "--jobs", "bench.heavy") as daemon:
         client = daemon.client
-        ready = starts.settled(client)
-        memory = {name: starts.pss_mib(processes) for name, processes in ready.items()}
-        woken, busy = starts.wake_ups([one for processes in ready.values() for one in processes])
+        starts.settled(client)
         light, heavy = (starts.first_lines(client, type_, N) for type_ in forks)
         rates = {type_: starts.empty_per_second(client, type_, N) for type_ in forks}
     name = "round trip + commit + hand-over, each idle"
