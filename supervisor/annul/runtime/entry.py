@@ -40,7 +40,7 @@ from annul_client.wire import ErrorInfo, Stage
 
 _WORK = "work"  # in the attempt's directory: the job's current directory, and its TMPDIR
 STACKS = "stacks"  # its name in the run directory: where the job was when it had to be killed
-_FILES = 1024
+_FILES = 1024  # select(2) takes no more; jobs may raise it
 DUMP_SIGNAL = signal.SIGRTMIN  # makes the interpreter write them, from C, also while it is stuck in a call
 
 
@@ -60,6 +60,17 @@ class Origin(msgspec.Struct, frozen=True):
     zygote: int  # its pid
     cgroup: Path | None  # where to make a cgroup of its own
     rehearsal: Path  # a directory to rehearse in
+
+
+def set_terms() -> None:
+    """What every process inherits from its zygote: called there, after all imports."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, files), files))
+    os.umask(0o077)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
 
 
 def main(origin: Origin, orders: socket.socket, *, spare: bool) -> NoReturn:
@@ -99,16 +110,8 @@ class _Process:
         self._pid, self._start_time = own.pid, own.start_time
         if origin.cgroup is not None:
             _enter(own_group(origin.cgroup, self._pid, self._start_time))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumping core would delay its death
-        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # select(2) takes no more; jobs may raise it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, files), files))
-        os.umask(0o077)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
-        logging.basicConfig(
-            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-        )
 
     def rehearse(self) -> None:
         """Run a job that does nothing, in a directory that is removed afterwards, while nobody waits.

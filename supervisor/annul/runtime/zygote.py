@@ -53,6 +53,7 @@ def main(
 
     failed = _preload(preload)
     types = _load(targets, failed)
+    entry.set_terms()
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
 
