@@ -216,7 +216,8 @@ def _end_groups(paths: list[Path]) -> None:
     for one in stale:
         one.kill(None, leader_alive=False)
     until = time.monotonic() + _ENDING_S
-    while any(one.members() for one in stale) and time.monotonic() < until:
-        time.sleep(0.001)
-    for one in stale:
-        one.remove()
+    while stale and time.monotonic() < until:
+        for one in stale:
+            one.remove()  # not before the last process is quite gone, which is later than it is listed no more
+        stale = [one for one in stale if one.path.exists()]
+        time.sleep(0.001 if stale else 0.0)
