@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from annul import proc
-from annul.tree import find_cgroup
+from annul.tree import daemons_group, find_cgroup
 from annul_client import Client, State
 from harness import DaemonProcess, alive, processes_with, started, wait_until
 
@@ -191,6 +191,37 @@ def test_without_spares_all_is_as_ever(make_daemon: MakeDaemon) -> None:
         assert len({msgspec.convert(job.result, dict)["pid"] for job in jobs}) == 3
         (zygote,) = zygotes(daemon)
         wait_until(lambda: not zygote.children(), "no process to be left")
+
+
+def test_one_that_is_killed_leaves_nothing(daemon: DaemonProcess, client: Client) -> None:
+    """Also in the middle of its rehearsal, and together with its zygote."""
+    rehearsals = daemon.runtime_dir / "rehearsal"
+    for number in range(4):
+        for pid in spares(daemon):
+            os.kill(pid, signal.SIGKILL)
+        client.wait(client.submit("who").id, 20)
+        wait_until(lambda: any(rehearsals.iterdir()) or len(spares(daemon)) == 2, "one to rehearse")
+        for pid in [*(int(path.name) for path in rehearsals.iterdir()), *([zygotes(daemon)[0].pid] * (number % 2))]:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        for _ in range(2):  # the first may still get a spare of the zygote that has died
+            client.wait(client.submit("who").id, 20)
+        wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    wait_until(lambda: not any(rehearsals.iterdir()), "nothing to be left of rehearsals")
+    _wait_for_groups(daemon, client)
+
+
+def _wait_for_groups(daemon: DaemonProcess, client: Client) -> None:
+    """Until only spares have cgroups."""
+    parent = find_cgroup()
+    if client.ping().tree != "cgroup" or parent is None:
+        return
+    groups = parent / daemons_group(daemon.state_dir)
+
+    def left() -> list[int]:
+        return sorted(int(path.name.partition(".")[0]) for path in groups.iterdir() if path.is_dir())
+
+    wait_until(lambda: left() == spares(daemon), "no cgroups to be left but those of spares")
 
 
 def test_an_idle_daemon_does_not_wake_up(daemon: DaemonProcess, client: Client) -> None:
