@@ -9,6 +9,7 @@ Owned by the loop thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -57,6 +58,7 @@ class Listener(msgspec.Struct, frozen=True):
 
     launched: Callable[[str, Process], None]  # by name; the process has its launch, and is the callee's now
     not_launched: Callable[[str, str], None]  # name, why: no process of it will ever be
+    no_room: Callable[[str, str], None]  # the same, for want of something that there may be again in a moment
     exited: Callable[[int, int], None]  # pid, status as of waitpid
     guardian_ended: Callable[[], None]  # what it kept together is so no longer
 
@@ -421,6 +423,9 @@ class Launcher:
                     self._hand_over(zygote, now)
                 else:  # it finds nobody at the other end, and ends
                     self._dropped.add(pid)
+                    zygote.rest_until = now + _FORK_AGAIN_S
+                    if zygote.waiting:  # one less holds descriptors: so there will be some for the next
+                        self._listener.no_room(zygote.waiting.popleft().name, os.strerror(errno.EMFILE))
             case NotForked(why):
                 zygote.asked -= 1
                 zygote.rest_until = now + _FORK_AGAIN_S

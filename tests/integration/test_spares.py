@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,6 +223,20 @@ def _wait_for_groups(daemon: DaemonProcess, client: Client) -> None:
         return sorted(int(path.name.partition(".")[0]) for path in groups.iterdir() if path.is_dir())
 
     wait_until(lambda: left() == spares(daemon), "no cgroups to be left but those of spares")
+
+
+def test_jobs_wait_where_there_are_no_descriptors(daemon: DaemonProcess, client: Client) -> None:
+    """Those that have been admitted hold some. None fails for that, none waits for ever; and of
+    processes that nobody could get hold of no cgroup is left.
+    """
+    pid = client.ping().pid
+    few = len(list(Path(f"/proc/{pid}/fd").iterdir())) + 5
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, few))
+    jobs = [one.job for one in client.submit_many([{"type": "who"}] * 30) if one.job]
+    for job in jobs:
+        assert client.wait(job.id, 30).state is State.COMPLETED
+    wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    _wait_for_groups(daemon, client)
 
 
 def test_an_idle_daemon_does_not_wake_up(daemon: DaemonProcess, client: Client) -> None:

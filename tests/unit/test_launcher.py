@@ -23,7 +23,7 @@ def terms_in(folder: Path, **more: Any) -> Terms:
 def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
     """Its pid may be that of any process soon, and means no zygote any more: an orphan with it must not be left out."""
     terms = terms_in(tmp_path)
-    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 4), terms)
+    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 5), terms)
     try:
         launcher.warm()
         (zygote,) = launcher._zygotes.values()
@@ -41,7 +41,7 @@ def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
 
 def test_the_note_of_one_that_was_dead_already_goes_too(tmp_path: Path) -> None:
     """Nobody had noticed yet, and there is nothing to be waited for any more."""
-    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 4), terms_in(tmp_path))
+    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 5), terms_in(tmp_path))
     launcher.warm()
     (zygote,) = launcher._zygotes.values()
     zygote.process.send_signal(signal.SIGKILL)
