@@ -546,8 +546,8 @@ class CrashBench:
             self._object("slots", "", f"{pong.running} run and {pong.queued} are queued when all is over")
 
     def _look_at_directories(self, gone: list[Told]) -> None:
-        """Nothing is left of attempts: run directories, staging, cgroups (spare processes have theirs); and of jobs that were
-        purged. The daemon deletes in its own time.
+        """Nothing is left of attempts: run directories, staging, cgroups (but spare processes have theirs); and of jobs
+        that were purged. The daemon deletes in its own time.
         """
         state = self._daemon.state_dir
         parent = find_cgroup() if self.report.tree == "cgroup" else None
