@@ -97,7 +97,9 @@ def test_there_are_never_more_than_were_asked_for(daemon: DaemonProcess, client:
 def test_light_jobs_do_not_pay_for_heavy_profiles(daemon: DaemonProcess, client: Client) -> None:
     """Each has its own zygote, and spares of its own."""
     heavy = client.wait(client.submit("heavy-who").id, 20)
-    assert msgspec.convert(heavy.result, dict)["heavy"]
+    found = msgspec.convert(heavy.result, dict)
+    assert found["heavy"]
+    assert found["tmp"]  # though its module has asked where that is, before
     wait_until(lambda: len(spares(daemon)) == 4, "spares of both")
     assert len(zygotes(daemon)) == 2
     light = client.wait(client.submit("who").id, 20)

@@ -173,6 +173,8 @@ class _Process:
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         os.environ.clear()
         os.environ.update(launch.env)
+        if (tempfile := sys.modules.get("tempfile")) is not None:
+            tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
         os.chdir(attempt_dir / _WORK)
         if launch.memory_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
