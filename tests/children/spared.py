@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 
 import msgspec
 
@@ -27,6 +28,7 @@ def _who(ctx: JobContext) -> dict[str, object]:
         "pid": os.getpid(),
         "served": SERVED,
         "session": os.getsid(0) == os.getpid(),
+        "offset": time.strftime("%z"),
         "tmp": ctx.workdir.samefile(tempfile.gettempdir()),
         "cwd": ctx.workdir.samefile("."),
         "environ": sorted(os.environ),

@@ -241,6 +241,15 @@ def test_jobs_wait_where_there_are_no_descriptors(daemon: DaemonProcess, client:
     _wait_for_groups(daemon, client)
 
 
+def test_local_time_is_the_daemons(make_daemon: MakeDaemon) -> None:
+    """TZ is one of the variables that jobs are given, and zygotes are not."""
+    daemon = make_daemon("--jobs", "children.spared", env={"TZ": "JST-9"})
+    daemon.start()
+    with daemon.client() as client:
+        for _ in range(2):
+            assert msgspec.convert(client.wait(client.submit("who").id, 20).result, dict)["offset"] == "+0900"
+
+
 def test_an_idle_daemon_does_not_wake_up(daemon: DaemonProcess, client: Client) -> None:
     """Neither it nor what it keeps ready: their voluntary context switches stand still."""
     client.ping()

@@ -173,7 +173,9 @@ class _Process:
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         os.environ.clear()
         os.environ.update(launch.env)
-        if (tempfile := sys.modules.get("tempfile")) is not None:
+        time.tzset()  # TZ is read once, which was in the zygote
+        tempfile: Any = sys.modules.get("tempfile")
+        if tempfile is not None:
             tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
         os.chdir(attempt_dir / _WORK)
         if launch.memory_bytes is not None:
