@@ -9,9 +9,11 @@ Owned by the loop thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +26,7 @@ import msgspec
 
 from annul import proc
 from annul.runtime.launch import FORK, SPARE, Exited, Forked, FromZygote, Launch, NotForked, Ready, Unframer, hand_over
-from annul.tree import CgroupTree, Reaper, own_group, send_by
+from annul.tree import CgroupTree, Reaper, own_group, send, send_by
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(FromZygote).decode
@@ -56,6 +58,7 @@ class Listener(msgspec.Struct, frozen=True):
 
     launched: Callable[[str, Process], None]  # by name; the process has its launch, and is the callee's now
     not_launched: Callable[[str, str], None]  # name, why: no process of it will ever be
+    no_room: Callable[[str, str], None]  # the same, for want of something that there may be again in a moment
     exited: Callable[[int, int], None]  # pid, status as of waitpid
     guardian_ended: Callable[[], None]  # what it kept together is so no longer
 
@@ -265,7 +268,8 @@ class Launcher:
         self._guardians_strangers: dict[int, frozenset[tuple[int, int]]] = {}
         self._zygotes: dict[Profile, Zygote] = {}
         self._ending: list[Zygote] = []  # closed, not reaped yet
-        self._dropped: dict[int, Process] = {}  # spares that nobody needs any more, by pid, until they are reaped
+        self._started: dict[int, int] = {}  # pid -> start time of what zygotes have forked, until it is reaped
+        self._dropped: set[int] = set()  # pids of those of them that run nothing, and end
         self._hurry = False
 
     def warm(self) -> None:
@@ -326,7 +330,7 @@ class Launcher:
         """End a spare; see `_exited`."""
         send_by(spare.pidfd, signal.SIGKILL)
         spare.close()
-        self._dropped[spare.pid] = spare
+        self._dropped.add(spare.pid)
 
     def step(self, now: float, *, hurry: bool) -> None:
         """At the end of a turn: ask for the processes that are missing. Those for launches at once, spares when the job
@@ -414,10 +418,16 @@ class Launcher:
             case Forked(pid, start_time):
                 zygote.asked -= 1
                 zygote.children.add(pid)
-                if fds := zygote.take_fds():  # else it finds nobody at the other end, and ends
+                self._started[pid] = start_time
+                if fds := zygote.take_fds():
                     pidfd, channel = fds
                     zygote.spares.append(Process(pid, start_time, pidfd, socket.socket(fileno=channel), now))
                     self._hand_over(zygote, now)
+                else:  # it finds nobody at the other end, and ends
+                    self._dropped.add(pid)
+                    zygote.rest_until = now + _FORK_AGAIN_S
+                    if zygote.waiting:  # one less holds descriptors: so there will be some for the next
+                        self._listener.no_room(zygote.waiting.popleft().name, os.strerror(errno.EMFILE))
             case NotForked(why):
                 zygote.asked -= 1
                 zygote.rest_until = now + _FORK_AGAIN_S
@@ -432,11 +442,18 @@ class Launcher:
                     self._exited(pid, status)
 
     def _exited(self, pid: int, status: int) -> None:
-        spare = self._dropped.pop(pid, None)
-        if spare is None:
-            self._listener.exited(pid, status)
-        elif self._terms.cgroup is not None:
-            CgroupTree(own_group(self._terms.cgroup, pid, spare.start_time)).remove()
+        self._dropped.discard(pid)
+        self._listener.exited(pid, status)
+        self._clear(pid)
+
+    def _clear(self, pid: int) -> None:
+        """Remove what it made before it was told what to run; of a job that was concluded before this, too."""
+        start_time = self._started.pop(pid, None)
+        if start_time is None:
+            return
+        shutil.rmtree(self._terms.rehearsal / str(pid), ignore_errors=True)
+        if self._terms.cgroup is not None:
+            CgroupTree(own_group(self._terms.cgroup, pid, start_time)).remove()
 
     def _lost(self, zygote: Zygote, why: str, now: float) -> None:
         """A zygote is gone, or given up. Its jobs live on; what it was still to launch is handed back."""
@@ -459,6 +476,8 @@ class Launcher:
         # Race: one that died by itself may have been reaped already, and its pid may be that of any process.
         if zygote.process.poll() is None:
             self._ending.append(zygote)
+        else:
+            zygote.forget()
 
     def reap(self) -> None:
         """SIGCHLD arrived: collect zygotes that ended, and orphans that this process, a subreaper, was handed."""
@@ -467,10 +486,16 @@ class Launcher:
             if zygote is not None:
                 zygote.process.poll()
                 zygote.forget()
+                for pid in zygote.children & self._started.keys():  # those that it reaped, and told nobody of
+                    if (one := proc.stat(pid)) is None or one.start_time != self._started[pid]:
+                        self._clear(pid)
                 if zygote in self._ending:
                     self._ending.remove(zygote)
                 # One that was not told to end is noticed by its socket; its messages are read first.
                 continue
+            one = proc.stat(ended)  # a zygote that has died may not have told of it
+            if one is not None:
+                self._started.setdefault(ended, one.start_time)
             _, status = os.waitpid(ended, os.WNOHANG)
             self._exited(ended, status)
 
@@ -489,6 +514,7 @@ class Launcher:
         self._ending.clear()
         for pid in list(self._dropped):
             try:
+                send(pid, signal.SIGKILL, self._started.get(pid))
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass  # its zygote has done that

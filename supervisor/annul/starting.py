@@ -230,6 +230,20 @@ def not_launched(sup: Supervision, name: str, why: str) -> None:
         sup.guarded(active, lambda one: check_registered(sup, one))
 
 
+def no_room(sup: Supervision, name: str, why: str) -> None:
+    """No process of it was made, for want of something that there may be again in a moment: that is no failed launch.
+
+    It goes back to the queue, so that what it holds itself (a board takes a descriptor) is the others'.
+    """
+    active = sup.registry.by_name(name)
+    if active is None or active.ladder is not None:
+        not_launched(sup, name, why)
+        return
+    _log.warning("job %s was not launched (%s): queued again", name, why, extra={"action": "launch"})
+    sup.registry.admit_at = sup.clock.monotonic() + _ROOM_AGAIN_S[-1]
+    sup.guarded(active, lambda one: _queue_again(sup, one))
+
+
 def check_registered(sup: Supervision, active: Active) -> None:
     """Its process, if it has one, has had its time to begin: one that was stopped, say, is replaced."""
     if active.board.process() is None and (active.pid is None or active.ladder is None):

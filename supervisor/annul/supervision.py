@@ -65,6 +65,7 @@ class Supervision:
             Listener(
                 launched=lambda name, process: starting.launched(self, name, process),
                 not_launched=lambda name, why: starting.not_launched(self, name, why),
+                no_room=lambda name, why: starting.no_room(self, name, why),
                 exited=lambda pid, status: ending.exited(self, pid, status),
                 guardian_ended=self._chain_is_broken,
             ),

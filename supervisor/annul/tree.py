@@ -359,6 +359,12 @@ class CgroupTree:
 
     def remove(self) -> None:
         """Remove the directory, and those that the job made below it. A busy one is left for the next start."""
+        try:
+            self.path.rmdir()  # nearly always, and without a descriptor, of which there may be none
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
         for path in self._folders(lambda _: None):
             try:
                 path.rmdir()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import time
 
 import msgspec
 
@@ -26,6 +28,8 @@ def _who(ctx: JobContext) -> dict[str, object]:
         "pid": os.getpid(),
         "served": SERVED,
         "session": os.getsid(0) == os.getpid(),
+        "offset": time.strftime("%z"),
+        "tmp": ctx.workdir.samefile(tempfile.gettempdir()),
         "cwd": ctx.workdir.samefile("."),
         "environ": sorted(os.environ),
         "heavy": "children.heavy" in sys.modules,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from annul import proc
-from annul.tree import find_cgroup
+from annul.tree import daemons_group, find_cgroup
 from annul_client import Client, State
 from harness import DaemonProcess, alive, processes_with, started, wait_until
 
@@ -96,7 +97,9 @@ def test_there_are_never_more_than_were_asked_for(daemon: DaemonProcess, client:
 def test_light_jobs_do_not_pay_for_heavy_profiles(daemon: DaemonProcess, client: Client) -> None:
     """Each has its own zygote, and spares of its own."""
     heavy = client.wait(client.submit("heavy-who").id, 20)
-    assert msgspec.convert(heavy.result, dict)["heavy"]
+    found = msgspec.convert(heavy.result, dict)
+    assert found["heavy"]
+    assert found["tmp"]  # though its module has asked where that is, before
     wait_until(lambda: len(spares(daemon)) == 4, "spares of both")
     assert len(zygotes(daemon)) == 2
     light = client.wait(client.submit("who").id, 20)
@@ -191,6 +194,60 @@ def test_without_spares_all_is_as_ever(make_daemon: MakeDaemon) -> None:
         assert len({msgspec.convert(job.result, dict)["pid"] for job in jobs}) == 3
         (zygote,) = zygotes(daemon)
         wait_until(lambda: not zygote.children(), "no process to be left")
+
+
+def test_one_that_is_killed_leaves_nothing(daemon: DaemonProcess, client: Client) -> None:
+    """Also in the middle of its rehearsal, and together with its zygote."""
+    rehearsals = daemon.runtime_dir / "rehearsal"
+    for number in range(4):
+        for pid in spares(daemon):
+            os.kill(pid, signal.SIGKILL)
+        client.wait(client.submit("who").id, 20)
+        wait_until(lambda: any(rehearsals.iterdir()) or len(spares(daemon)) == 2, "one to rehearse")
+        for pid in [*(int(path.name) for path in rehearsals.iterdir()), *([zygotes(daemon)[0].pid] * (number % 2))]:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        for _ in range(2):  # the first may still get a spare of the zygote that has died
+            client.wait(client.submit("who").id, 20)
+        wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    wait_until(lambda: not any(rehearsals.iterdir()), "nothing to be left of rehearsals")
+    _wait_for_groups(daemon, client)
+
+
+def _wait_for_groups(daemon: DaemonProcess, client: Client) -> None:
+    """Until only spares have cgroups."""
+    parent = find_cgroup()
+    if client.ping().tree != "cgroup" or parent is None:
+        return
+    groups = parent / daemons_group(daemon.state_dir)
+
+    def left() -> list[int]:
+        return sorted(int(path.name.partition(".")[0]) for path in groups.iterdir() if path.is_dir())
+
+    wait_until(lambda: left() == spares(daemon), "no cgroups to be left but those of spares")
+
+
+def test_jobs_wait_where_there_are_no_descriptors(daemon: DaemonProcess, client: Client) -> None:
+    """Those that have been admitted hold some. None fails for that, none waits for ever; and of
+    processes that nobody could get hold of no cgroup is left.
+    """
+    pid = client.ping().pid
+    few = len(list(Path(f"/proc/{pid}/fd").iterdir())) + 5
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, few))
+    jobs = [one.job for one in client.submit_many([{"type": "who"}] * 30) if one.job]
+    for job in jobs:
+        assert client.wait(job.id, 30).state is State.COMPLETED
+    wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    _wait_for_groups(daemon, client)
+
+
+def test_local_time_is_the_daemons(make_daemon: MakeDaemon) -> None:
+    """TZ is one of the variables that jobs are given, and zygotes are not."""
+    daemon = make_daemon("--jobs", "children.spared", env={"TZ": "JST-9"})
+    daemon.start()
+    with daemon.client() as client:
+        for _ in range(2):
+            assert msgspec.convert(client.wait(client.submit("who").id, 20).result, dict)["offset"] == "+0900"
 
 
 def test_an_idle_daemon_does_not_wake_up(daemon: DaemonProcess, client: Client) -> None:

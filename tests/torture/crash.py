@@ -546,8 +546,8 @@ class CrashBench:
             self._object("slots", "", f"{pong.running} run and {pong.queued} are queued when all is over")
 
     def _look_at_directories(self, gone: list[Told]) -> None:
-        """Nothing is left of attempts: run directories, staging, cgroups; and of jobs that were purged. The daemon
-        deletes in its own time.
+        """Nothing is left of attempts: run directories, staging, cgroups (but spare processes have theirs); and of jobs
+        that were purged. The daemon deletes in its own time.
         """
         state = self._daemon.state_dir
         parent = find_cgroup() if self.report.tree == "cgroup" else None
@@ -557,7 +557,8 @@ class CrashBench:
             found += [path for name in ("staging", "work", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
             found += [path for path in (state / "jobs" / job.id for job in gone) if path.exists()]
             if parent is not None and (parent / daemons_group(state)).exists():
-                found += [path for path in (parent / daemons_group(state)).iterdir() if path.is_dir()]
+                groups = [path for path in (parent / daemons_group(state)).iterdir() if path.is_dir()]
+                found += [path for path in groups if not _is_spare(int(path.name.partition(".")[0]))]
             return [str(path) for path in found if str(path) not in self._left]
 
         end = time.monotonic() + _SETTLE_S / 4
@@ -595,6 +596,14 @@ def _spans(folder: Path, runs: list[str]) -> Iterator[tuple[int, int, str]]:
 def _is_zygote(pid: int) -> bool:
     try:
         return alive(pid) and b"annul.runtime.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _is_spare(pid: int) -> bool:
+    """Whether it has not been told what to run; it has a cgroup already."""
+    try:
+        return alive(pid) and Path(f"/proc/{pid}/comm").read_text().strip() == "annul-spare"
     except OSError:
         return False
 

@@ -79,6 +79,7 @@ def test_a_launch_arrives_as_it_was_sent(
     hand_over(channel[0], launch)
     assert (tmp_path / FILE).exists() == (size > 64 * 1024)
     assert await_launch(channel[1]) == launch
+    assert not (tmp_path / FILE).exists()
     assert launch.name == "j.3"
     channel[0].close()
     assert await_launch(channel[1]) is None

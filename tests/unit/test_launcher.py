@@ -49,7 +49,7 @@ def terms_in(folder: Path, **more: Any) -> Terms:
 def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
     """Its pid may be that of any process soon, and means no zygote any more: an orphan with it must not be left out."""
     terms = terms_in(tmp_path)
-    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 4), terms)
+    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 5), terms)
     try:
         launcher.warm()
         (zygote,) = launcher._zygotes.values()
@@ -63,6 +63,17 @@ def test_a_dead_zygote_is_forgotten(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     finally:
         launcher.stop()
+
+
+def test_the_note_of_one_that_was_dead_already_goes_too(tmp_path: Path) -> None:
+    """Nobody had noticed yet, and there is nothing to be waited for any more."""
+    launcher = Launcher({(): []}, Listener(*[lambda *_: None] * 5), terms_in(tmp_path))
+    launcher.warm()
+    (zygote,) = launcher._zygotes.values()
+    zygote.process.send_signal(signal.SIGKILL)
+    wait_until(lambda: not alive(zygote.process.pid), "the zygote to end")
+    launcher.stop()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pidfd_that_could_not_be_received_is_not_the_next_ones(tmp_path: Path) -> None:

@@ -144,13 +144,10 @@ class _Process:
             folder.mkdir()
             Board.create(folder / BOARD).close()
             self.run(rehearsal, _nothing)
-            os.chdir("/")
-            for name in (BOARD, "log", STACKS, outcome.NAME):
-                (folder / name).unlink()
-            (folder / _WORK).rmdir()
-            folder.rmdir()
         except OSError:
             pass  # no room: it will take longer
+        os.chdir("/")
+        _remove(folder)
         os.environ.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -178,6 +175,10 @@ class _Process:
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         os.environ.clear()
         os.environ.update(launch.env)
+        time.tzset()  # TZ is read once, which was in the zygote
+        tempfile: Any = sys.modules.get("tempfile")
+        if tempfile is not None:
+            tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
         os.chdir(attempt_dir / _WORK)
         if launch.memory_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
@@ -333,6 +334,18 @@ def _redirect(log: Path) -> None:
     os.close(fd)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _remove(rehearsed: Path) -> None:
+    """Also what is there of it where it failed: where there is no room, that would be the last of it."""
+    try:
+        for name in (BOARD, "log", STACKS, outcome.NAME, f"{outcome.NAME}.part"):
+            (rehearsed / name).unlink(missing_ok=True)
+        for folder in (rehearsed / _WORK, rehearsed):
+            if folder.exists():
+                folder.rmdir()
+    except OSError:
+        pass  # the daemon does it
 
 
 def _flush() -> None:

@@ -69,7 +69,9 @@ def await_launch(channel: socket.socket) -> Launch | None:
     body = channel.recv(_IN_ONE)
     if body.startswith(b"/"):  # a path; of msgpack that would be the number 47
         try:
-            body = Path(os.fsdecode(body)).read_bytes()
+            path = Path(os.fsdecode(body))
+            body = path.read_bytes()
+            path.unlink(missing_ok=True)  # it is in memory, and may have all of a job's input
         except FileNotFoundError:
             return None  # given up meanwhile
     return _decode_launch(body) if body else None
