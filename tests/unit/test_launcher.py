@@ -128,6 +128,7 @@ class Bench:
         listener = Listener(
             launched=self._launched,
             not_launched=self.failed.__setitem__,
+            no_room=self.failed.__setitem__,
             exited=lambda pid, _: self.exited.append(pid),
             guardian_ended=lambda: None,
         )

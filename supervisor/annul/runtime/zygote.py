@@ -138,8 +138,12 @@ def _fork(
     theirs.close()
     children.add(pid)
     # The child is not reaped before this loop comes round, so its pid cannot have been reused.
-    one = proc.stat(pid)
-    pidfd = os.pidfd_open(pid)
+    try:
+        one, pidfd = proc.stat(pid), os.pidfd_open(pid)
+    except OSError as error:  # no descriptor is left: it finds nobody at the other end, and ends
+        ours.close()
+        channel.sendall(frame(NotForked(str(error))))
+        return
     try:
         forked = Forked(pid, one.start_time if one else 0)
         socket.send_fds(channel, [frame(forked)], [pidfd, ours.fileno()])
