@@ -442,8 +442,10 @@ class Launcher:
                     self._exited(pid, status)
 
     def _exited(self, pid: int, status: int) -> None:
-        self._dropped.discard(pid)
-        self._listener.exited(pid, status)
+        if pid in self._dropped:
+            self._dropped.discard(pid)
+        else:
+            self._listener.exited(pid, status)
         self._clear(pid)
 
     def _clear(self, pid: int) -> None:
