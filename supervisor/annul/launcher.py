@@ -25,7 +25,19 @@ from pathlib import Path
 import msgspec
 
 from annul import proc
-from annul.runtime.launch import FORK, SPARE, Exited, Forked, FromZygote, Launch, NotForked, Ready, Unframer, hand_over
+from annul.runtime.launch import (
+    FORK,
+    SPARE,
+    Exited,
+    Forked,
+    FromZygote,
+    Launch,
+    NotForked,
+    Ready,
+    Unframer,
+    give_go,
+    hand_over,
+)
 from annul.tree import CgroupTree, Reaper, own_group, send, send_by
 
 _log = logging.getLogger(__name__)
@@ -270,6 +282,7 @@ class Launcher:
         self._ending: list[Zygote] = []  # closed, not reaped yet
         self._started: dict[int, int] = {}  # pid -> start time of what zygotes have forked, until it is reaped
         self._dropped: set[int] = set()  # pids of those of them that run nothing, and end
+        self._prepared: dict[str, Process] = {}  # by name of the launch, until that is committed
         self._hurry = False
 
     def warm(self) -> None:
@@ -280,8 +293,27 @@ class Launcher:
             except OSError as error:
                 _log.warning("starting a zygote: %s", error, extra={"action": "zygote"})
 
+    def prepare(self, launch: Launch, profile: Profile, now: float) -> None:
+        """What is to be launched in a moment, or to be withdrawn: a spare process, if there is one, makes room for it."""
+        zygote = self._zygotes.get(profile)
+        while zygote is not None and not zygote.waiting and zygote.spares:
+            spare = zygote.spares.popleft()
+            zygote.taken_at = zygote.taken_at or now
+            try:
+                hand_over(spare.channel, launch)
+            except (
+                OSError
+            ):  # it was killed while it waited; or there is no room for a long launch, as `launch` will say
+                self._drop(spare)
+                continue
+            self._prepared[launch.name] = spare
+            return
+
     def launch(self, launch: Launch, profile: Profile, now: float) -> None:
-        """Hand it over to a spare process, or to the first that its zygote forks for it: see `step`."""
+        """Run it, now that it is committed: in the process that is prepared, or the next that there is; see `step`."""
+        process = self._prepared.pop(launch.name, None)
+        if process is not None and self._go(launch, process):
+            return
         try:
             zygote = self._zygote(profile)
         except OSError as error:  # no process or no descriptor to be had for a zygote
@@ -290,8 +322,23 @@ class Launcher:
         zygote.waiting.append(launch)
         self._hand_over(zygote, now)
 
+    def _go(self, launch: Launch, process: Process) -> bool:
+        """False: it has ended meanwhile."""
+        try:
+            give_go(process.channel)
+        except OSError:
+            self._drop(process)
+            return False
+        process.channel.close()
+        self._listener.launched(launch.name, process)
+        return True
+
     def withdraw(self, name: str) -> bool:
-        """Take a launch back. False: it was handed over."""
+        """Take a launch back. False: it runs."""
+        process = self._prepared.pop(name, None)
+        if process is not None:
+            self._drop(process)
+            return True
         for zygote in self._zygotes.values():
             for launch in zygote.waiting:
                 if launch.name == name:
@@ -305,6 +352,7 @@ class Launcher:
             launch = zygote.waiting[0]
             try:
                 hand_over(process.channel, launch)
+                give_go(process.channel)
             except (BrokenPipeError, ConnectionResetError):
                 self._died(zygote, process, now)
                 continue

@@ -1,9 +1,9 @@
 """Giving a job its slot and its process.
 
-The order: `starting` is committed, then the launch is handed over to a process that a zygote has forked; so no attempt
-runs that the store does not know of, and until then it has no process. Whether one that was handed over by an older
-daemon runs is told by the board: either a process has registered there, or none ever will. In the loop thread; nothing
-in here waits.
+The order: a spare process is told what it is to run, so that it makes room for that while `starting` is committed, and
+then is given its go; so no attempt runs that the store does not know of. Without a spare it has no process until its zygote
+has forked one. Whether one that was handed over by an older daemon runs is told by the board: either a process has
+registered there, or none ever will. In the loop thread; nothing in here waits.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def _admit(sup: Supervision, entry: Entry) -> None:
     sup.registry.hold(active)
 
     def undo(_: StoreError) -> None:
+        sup.launcher.withdraw(active.name)
         if active.record.state is not State.STARTING:  # cancelled in this very turn: that stands (C1)
             sup.leader_is_gone(active)
             sup.guarded(active, lambda one: ending.look(sup, one))
@@ -117,7 +118,9 @@ def _admit(sup: Supervision, entry: Entry) -> None:
         ending.discard(sup, active)
         sup.registry.queue.add(entry, sup.clock.wall())
 
-    active.record = sup.ledger.change(begun, state, first=lambda: _launch(sup, active), refused=undo)
+    launch = _launch_of(sup, active)
+    sup.launcher.prepare(launch, known.type.preload, sup.clock.monotonic())
+    active.record = sup.ledger.change(begun, state, first=lambda: _launch(sup, active, launch), refused=undo)
 
 
 def _fail(sup: Supervision, record: JobRecord, code: str, message: str) -> None:
@@ -173,12 +176,8 @@ def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
     return Active(record, known, board, sup.tree(name, run_dir / BOARD), run_dir, sup.attempt_dir(record))
 
 
-def _launch(sup: Supervision, active: Active) -> None:
+def _launch_of(sup: Supervision, active: Active) -> Launch:
     record, job_type = active.record, active.known.type
-    now = sup.clock.monotonic()
-    active.board.stamp_launched(int(now * 1e9), grace_s=job_type.grace_s, signal_tree=job_type.signal_tree)
-    limit_time(active, now)
-    active.log_at = now
     env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
     env |= {
         "ANNUL_JOB_ID": record.id,
@@ -187,7 +186,7 @@ def _launch(sup: Supervision, active: Active) -> None:
         "ANNUL_MARK": active.name,
         "TMPDIR": str(active.attempt_dir / "work"),  # its own /tmp: with PrivateTmp that of the daemon ends with it
     }
-    launch = Launch(
+    return Launch(
         job_id=record.id,
         attempt=record.attempt,
         type=record.type,
@@ -207,7 +206,14 @@ def _launch(sup: Supervision, active: Active) -> None:
         orphan_grace_s=sup.config.orphan_grace_s,
         daemon=os.getpid(),
     )
-    sup.launcher.launch(launch, job_type.preload, now)
+
+
+def _launch(sup: Supervision, active: Active, launch: Launch) -> None:
+    now = sup.clock.monotonic()
+    active.board.stamp_launched(int(now * 1e9), grace_s=launch.grace_s, signal_tree=launch.signal_tree)
+    limit_time(active, now)
+    active.log_at = now
+    sup.launcher.launch(launch, active.known.type.preload, now)
 
 
 def launched(sup: Supervision, name: str, process: Process) -> None:

@@ -79,6 +79,7 @@ def daemon() -> None:
     killer.wrap(Board, "set_cancel")
     killer.wrap(outcome, "read")
     killer.wrap(launcher.Zygote, "__init__", "ask", "close")
+    killer.wrap(launcher, "hand_over", "give_go")
     killer.wrap(tree.CgroupTree, "kill")
     killer.wrap(server.Server, "__init__", "send", "publish", "close")
 

@@ -1,9 +1,9 @@
 """The life of a job's process, from the fork to its exit.
 
-The order matters: own session and cgroup; then it waits to be told what to run; then the SIGTERM handler, then the pid
-on the board, then a look at the flag, and only then code of the user's. So a cancel at any moment is either seen here
-or is delivered to a process that is already where the whole of it can be found. Until its handler is there a SIGTERM
-simply ends it.
+The order matters: own session and cgroup; then it waits to be told what to run, makes room for that, and waits until it
+is committed; then the SIGTERM handler, then the pid on the board, then a look at the flag, and only then code of the
+user's. So a cancel at any moment is either seen here or is delivered to a process that is already where the whole of it
+can be found. Until its handler is there a SIGTERM simply ends it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from annul.jobtype import JobType, job
 from annul.lifecycle import Verdict
 from annul.runtime import guardian, outcome
 from annul.runtime.context import JobContext, Notifier
-from annul.runtime.launch import Launch, await_launch
+from annul.runtime.launch import Launch, await_go, await_launch
 from annul.runtime.outcome import Outcome
 from annul.runtime.signal import JobSignal
 from annul.tree import own_group
@@ -83,13 +83,14 @@ def main(origin: Origin, orders: socket.socket, *, spare: bool) -> NoReturn:
         process = _Process(origin)
         if spare:
             process.rehearse()
+        status = 0
         launch = await_launch(orders)
-        orders.close()
         if launch is not None:
-            prctl.set_name(f"annul:{launch.type}")
-            status = process.run(launch, origin.types.get(launch.target))
-        else:
-            status = 0
+            process.make_room(launch)
+            if await_go(orders):
+                orders.close()
+                prctl.set_name(f"annul:{launch.type}")
+                status = process.run(launch, origin.types.get(launch.target))
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was; the log says what)
         traceback.print_exc()
     finally:
@@ -143,6 +144,7 @@ class _Process:
         try:
             folder.mkdir()
             Board.create(folder / BOARD).close()
+            self.make_room(rehearsal)
             self.run(rehearsal, _nothing)
         except OSError:
             pass  # no room: it will take longer
@@ -153,26 +155,16 @@ class _Process:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         guardian.Alone.unwatch()
 
-    def run(self, launch: Launch, job_type: JobType | None) -> int:
-        """The exit status. `job_type`: where the zygote has imported it already."""
-        signals, attempt_dir = self._signals, Path(launch.attempt_dir)
+    def make_room(self, launch: Launch) -> None:
+        """All that leaves nothing but empty folders and files where the launch is not run after all."""
+        attempt_dir = Path(launch.attempt_dir)
         proc.brand(launch.name, over=f"{self._pid}.0")
-        try:
-            board = Board.open(Path(launch.run_dir, BOARD))
-        except FileNotFoundError:
-            return 0  # the daemon gave this launch up
-        signals.connect(board, job_type.interrupt if job_type else "raise")
-        board.set_process(self._pid, self._start_time)
-        if signals.aborted:
-            return 0  # before anything is made that would have to be removed
         for path in (attempt_dir.parent, attempt_dir, attempt_dir / _WORK):
             try:
                 path.mkdir(mode=0o700)
             except FileExistsError:
                 pass
         _redirect(attempt_dir / "log")
-        self._dump_on_signal(Path(launch.run_dir, STACKS))
-        alone = guardian.Alone.watch(launch, self._origin.zygote)
         os.environ.clear()
         os.environ.update(launch.env)
         time.tzset()  # TZ is read once, which was in the zygote
@@ -180,6 +172,20 @@ class _Process:
         if tempfile is not None:
             tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
         os.chdir(attempt_dir / _WORK)
+
+    def run(self, launch: Launch, job_type: JobType | None) -> int:
+        """The exit status. `job_type`: where the zygote has imported it already."""
+        signals, attempt_dir = self._signals, Path(launch.attempt_dir)
+        try:
+            board = Board.open(Path(launch.run_dir, BOARD))
+        except FileNotFoundError:
+            return 0  # the daemon gave this launch up
+        signals.connect(board, job_type.interrupt if job_type else "raise")
+        board.set_process(self._pid, self._start_time)
+        if signals.aborted:
+            return 0
+        self._dump_on_signal(Path(launch.run_dir, STACKS))
+        alone = guardian.Alone.watch(launch, self._origin.zygote)
         if launch.memory_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
         notifier = Notifier(launch.notify, launch.name)

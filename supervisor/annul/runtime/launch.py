@@ -1,8 +1,8 @@
 """What daemon, zygotes and the processes they fork say to each other.
 
 Daemon to zygote: a byte for each process that is to be forked, FORK or SPARE. Zygote to daemon: the messages below, in
-msgpack, each after 4 bytes of length. Daemon to forked process, once: a `Launch`, by a socket that keeps messages
-whole.
+msgpack, each after 4 bytes of length. Daemon to forked process, once: a `Launch`, and then GO, when that is committed;
+by a socket that keeps messages whole.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 _LENGTH = struct.Struct("=I")
 FORK = b"f"  # a process for a launch that waits
 SPARE = b"s"  # one that has time
+GO = b"g"
 LAUNCH = "launch"  # its name in the run directory, where it is too long for the socket
 _IN_ONE = 64 * 1024  # bytes: less than a socket's buffer, so that sending never waits
 
@@ -62,6 +63,16 @@ def hand_over(channel: socket.socket, launch: Launch) -> None:
         path.write_bytes(body)
         body = os.fsencode(path)
     channel.send(body, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def give_go(channel: socket.socket) -> None:
+    """Let it run that. Never waits; raises OSError as `hand_over` does."""
+    channel.send(GO, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def await_go(channel: socket.socket) -> bool:
+    """Wait for that. False: the launch is not to be run after all."""
+    return channel.recv(1) == GO
 
 
 def await_launch(channel: socket.socket) -> Launch | None:
