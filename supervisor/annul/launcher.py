@@ -294,7 +294,7 @@ class Launcher:
                 _log.warning("starting a zygote: %s", error, extra={"action": "zygote"})
 
     def prepare(self, launch: Launch, profile: Profile, now: float) -> None:
-        """What is to be launched in a moment, or to be withdrawn: a spare process, if there is one, makes room for it."""
+        """What is to be launched in a moment, or withdrawn: a spare process, if there is one, makes room for it."""
         zygote = self._zygotes.get(profile)
         while zygote is not None and not zygote.waiting and zygote.spares:
             spare = zygote.spares.popleft()

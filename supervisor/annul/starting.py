@@ -1,9 +1,9 @@
 """Giving a job its slot and its process.
 
 The order: a spare process is told what it is to run, so that it makes room for that while `starting` is committed, and
-then is given its go; so no attempt runs that the store does not know of. Without a spare it has no process until its zygote
-has forked one. Whether one that was handed over by an older daemon runs is told by the board: either a process has
-registered there, or none ever will. In the loop thread; nothing in here waits.
+then is given its go; so no attempt runs that the store does not know of. Without a spare, one has no process until its
+zygote has forked it. Whether one that was handed over by an older daemon runs is told by the board: either a process
+has registered there, or none ever will. In the loop thread; nothing in here waits.
 """
 
 from __future__ import annotations
