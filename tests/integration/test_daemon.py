@@ -583,7 +583,7 @@ def test_cancel_is_answered_with_its_record(client: Client) -> None:
 
 def test_job_is_found_though_its_runtime_directory_was_emptied(make_daemon: MakeDaemon) -> None:
     """Board and sockets gone, daemon killed: a job that lives is still adopted, by (boot id, pid, start time)."""
-    daemon = make_daemon("--tree", "session")
+    daemon = make_daemon("--tree", "session", "--spares", "0")
     daemon.start()
     with daemon.client() as client:
         job = started(client, "sleepy", "sleeping")
