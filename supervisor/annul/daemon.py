@@ -441,7 +441,7 @@ class Daemon:
         self._wake_read.close()
         self._wake_write.close()
         if self.cgroup is not None and not self._leaving:
-            tree.CgroupTree(self.cgroup).remove()
+            tree.remove_soon([tree.CgroupTree(self.cgroup)])  # a process that was just being forked may be in there
         self.store.close()
         for fd in reversed(self._locks):  # a takeover waits for as long as the state's is held
             os.close(fd)

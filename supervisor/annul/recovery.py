@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SPARE = 16
-_ENDING_S = 1.0  # for what was killed to end
 
 
 def recover(daemon: Daemon) -> None:
@@ -215,9 +213,4 @@ def _end_groups(paths: list[Path]) -> None:
     stale = [tree.CgroupTree(path) for path in paths]
     for one in stale:
         one.kill(None, leader_alive=False)
-    until = time.monotonic() + _ENDING_S
-    while stale and time.monotonic() < until:
-        for one in stale:
-            one.remove()  # not before the last process is quite gone, which is later than it is listed no more
-        stale = [one for one in stale if one.path.exists()]
-        time.sleep(0.001 if stale else 0.0)
+    tree.remove_soon(stale)

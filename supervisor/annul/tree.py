@@ -389,6 +389,16 @@ class CgroupTree:
         return found
 
 
+def remove_soon(groups: list[CgroupTree], wait_s: float = 1.0) -> None:
+    """Remove those whose last processes are just ending: these are not listed any more before they are quite gone."""
+    until = time.monotonic() + wait_s
+    while groups and time.monotonic() < until:
+        for one in groups:
+            one.remove()
+        groups = [one for one in groups if one.path.exists()]
+        time.sleep(0.001 if groups else 0.0)
+
+
 def choose_cgroup(how: str) -> Path | None:
     """The directory to make job cgroups in; None: trees are found by session. `how`: auto, cgroup or session.
 
