@@ -36,7 +36,7 @@ class Tracer:
         if inside and file == "runtime/zygote.py" and frame.f_code.co_name == "_fork":
             self.wanted = (HERE / "hold").read_text().split() if (HERE / "hold").exists() else []
             self.tracing = (HERE / "trace").exists()
-        if not self.wanted and not self.tracing:
+        if (not self.wanted and not self.tracing) or frame.f_code.co_name == "<lambda>":  # SIGCHLD's comes by chance
             return None
         if not inside and "/children/" in frame.f_code.co_filename and os.getpid() != self.zygote:
             sys.settrace(None)  # the job's own code
