@@ -36,7 +36,7 @@ def load_scorer(path: Path) -> ModuleType:
 def import_cv(pdf: Path) -> dict[str, Any]:
     """One CV through reader and engine, in this process."""
     from annul.jobs.import_pdf.offline import extract
-    from annul.jobs.import_pdf.reader import read
+    from annul.jobs.pdf.reader import read
 
     def quiet(_fraction: float, _stage: str) -> None:
         return

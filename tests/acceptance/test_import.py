@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from annul.jobs.import_pdf.resume import Resume
+from annul.jobs.resume import Resume
 from annul_client import Client, Job, State
 from harness import SHARED, DaemonProcess, processes_with, wait_until
 from openai_server import OpenAIServer, cut, hang, invalid_json, quota, server_error, stream_cv, trickle, unauthorized

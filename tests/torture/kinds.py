@@ -238,7 +238,7 @@ def race_pdf(ctx: JobContext, params: Race) -> None:
             page.extract_text()
 
 
-@job("race-openai", preload=("annul.jobs.import_pdf.openai_preload",), on_shutdown="cancel")
+@job("race-openai", preload=("annul.jobs.chat.preload",), on_shutdown="cancel")
 def race_openai(ctx: JobContext, params: Race) -> None:
     """Ask a model that does not answer, or not to the end."""
     from openai import OpenAI

@@ -11,14 +11,14 @@ import msgspec
 import pytest
 
 from annul.errors import JobError
-from annul.jobs.import_pdf.columns import arrange
-from annul.jobs.import_pdf.document import Document, Item, Page
-from annul.jobs.import_pdf.headings import field_of
 from annul.jobs.import_pdf.offline import extract
 from annul.jobs.import_pdf.offline.degrees import degree_parts
 from annul.jobs.import_pdf.offline.links import URL, profile_of
 from annul.jobs.import_pdf.offline.words import place_score
-from annul.jobs.import_pdf.resume import Resume
+from annul.jobs.pdf.columns import arrange
+from annul.jobs.pdf.document import Document, Item, Page
+from annul.jobs.pdf.headings import field_of
+from annul.jobs.resume import Resume
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -20,12 +20,14 @@ import pytest
 
 import openai_server as server_side
 from annul.errors import JobError
-from annul.jobs.import_pdf.document import Document, Page
+from annul.jobs.chat.ask import LEVELS, Limits
+from annul.jobs.chat.schema import decode_answer, strict_schema
 from annul.jobs.import_pdf.engine import Extraction
-from annul.jobs.import_pdf.openai_engine import LEVELS, Limits, extract
+from annul.jobs.import_pdf.openai_engine import extract
 from annul.jobs.import_pdf.openai_prompt import number_lines
-from annul.jobs.import_pdf.openai_schema import answer_type, decode_answer, strict_schema, to_resume
-from annul.jobs.import_pdf.resume import Resume
+from annul.jobs.import_pdf.openai_schema import answer_type, to_resume
+from annul.jobs.pdf.document import Document, Page
+from annul.jobs.resume import Resume
 from openai_server import SAMPLE_ANSWER, SAMPLE_TEXT, Behaviour, OpenAIServer
 
 KEY = "sk-test-4f9a0c0ffee1234567890"
@@ -338,7 +340,7 @@ def test_the_schema_is_strict() -> None:
 
 
 def read_back(answer: dict[str, Any], *pages: str) -> tuple[Resume, list[str]]:
-    return to_resume(decode_answer(json.dumps(answer), answer_type()), number_lines(document(*pages)))
+    return to_resume(decode_answer(json.dumps(answer), answer_type(), "a CV"), number_lines(document(*pages)))
 
 
 @pytest.mark.parametrize(
@@ -448,7 +450,7 @@ def test_the_preload_may_be_forked() -> None:
     """Preloading leaves one thread and no socket, so that processes can be forked from it."""
     code = """
 import os, pathlib
-import annul.jobs.import_pdf.openai_preload
+import annul.jobs.chat.preload
 open_files = [os.path.realpath(fd) for fd in pathlib.Path("/proc/self/fd").iterdir()]
 print(len(os.listdir("/proc/self/task")), any("socket:" in file for file in open_files))
 """
@@ -463,9 +465,9 @@ print(len(os.listdir("/proc/self/task")), any("socket:" in file for file in open
 CHILD = """
 import logging, os, signal, sys
 from annul.errors import Cancelled
-from annul.jobs.import_pdf.document import Document, Page
+from annul.jobs.pdf.document import Document, Page
 from annul.jobs.import_pdf.openai_engine import extract
-import annul.jobs.import_pdf.openai_preload
+import annul.jobs.chat.preload
 
 def say(text):
     # One system call: a print that the signal interrupts would leave half a line for the next one to follow.

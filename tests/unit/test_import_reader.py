@@ -14,9 +14,9 @@ import pypdf
 import pytest
 
 from annul.errors import Cancelled, JobError
-from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.fonts import clean, compose
-from annul.jobs.import_pdf.reader import read
+from annul.jobs.pdf.document import Document
+from annul.jobs.pdf.fonts import clean, compose
+from annul.jobs.pdf.reader import read
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 CORPUS = SHARED / "corpus"
@@ -239,7 +239,7 @@ def test_out_of_memory_has_its_own_code(tmp_path: Path, monkeypatch: pytest.Monk
     def fail(*_args: object, **_more: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("annul.jobs.import_pdf.reader._read", fail)
+    monkeypatch.setattr("annul.jobs.pdf.reader._read", fail)
     assert code_of(tmp_path, make_pdf(say(72, 700, "text"))) == "out_of_memory"
 
 
@@ -280,7 +280,7 @@ RUNNER = """
 import json, os, resource, signal, sys
 from pathlib import Path
 from annul.errors import JobError
-from annul.jobs.import_pdf.reader import read
+from annul.jobs.pdf.reader import read
 
 def one(name):
     resource.setrlimit(resource.RLIMIT_DATA, (512 << 20, 512 << 20))

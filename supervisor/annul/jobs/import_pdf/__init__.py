@@ -1,9 +1,9 @@
 """`import-pdf`: a CV in PDF to JSON Resume v1.0.0.
 
-    reader.py        the PDF to a Document: text with places, fonts, columns
+    ../pdf/          the PDF to a Document: text with places, fonts, columns
     offline/         the engine that works by rules, on this machine
-    openai_engine.py the engine that asks a model
-    resume.py        the result's types; engine.py: what both engines give back
+    openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/)
+    engine.py        what both engines give back: a ../resume.py
 
 Only light modules are imported here: the daemon imports this one to check parameters.
 """
@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from annul.errors import JobError
 from annul.jobs.import_pdf.engine import Report
-from annul.jobs.import_pdf.resume import Resume
+from annul.jobs.resume import Resume
 from annul.jobtype import InputFile, job
 from annul.runtime.context import JobContext
 
@@ -57,11 +57,10 @@ class ImportResult(msgspec.Struct, kw_only=True):
         "pypdf",
         "openai",
         "phonenumbers",
-        "annul.jobs.import_pdf.reader",
+        "annul.jobs.pdf.reader",
         "annul.jobs.import_pdf.offline",
         "annul.jobs.import_pdf.openai_engine",
-        "annul.jobs.import_pdf.openai_preload",
-        "annul.jobs.import_pdf.openai_preload",
+        "annul.jobs.chat.preload",
     ),
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
@@ -69,7 +68,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
 )
 def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     """Import a CV from a PDF as JSON Resume."""
-    from annul.jobs.import_pdf.reader import read
+    from annul.jobs.pdf.reader import read
 
     engine = params.engine
     if engine == "auto":

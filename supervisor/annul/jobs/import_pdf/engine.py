@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from annul.jobs.import_pdf.resume import Resume
+from annul.jobs.resume import Resume
 
 # How far the step is (0.0 to 1.0 of this step, not of the job) and what is being done, in a few words.
 Progress = Callable[[float, str], None]

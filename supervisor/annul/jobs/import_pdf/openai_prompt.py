@@ -8,7 +8,7 @@ import unicodedata
 
 import msgspec
 
-from annul.jobs.import_pdf.document import Document
+from annul.jobs.pdf.document import Document
 
 # What stands before an item of a list; an ASCII dash or star only where a space follows ("-5 %" is text).
 _BULLET = re.compile(r"^(?:[•◦▪▫■□●○∙·‣⁃➢➤►▸✓✔❖⋄]\s*|[*–—-]\s+)")

@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from annul.errors import JobError
 from annul.jobs.import_pdf.openai_prompt import NumberedText, clean, fold
-from annul.jobs.import_pdf.resume import Basics, Date, Interest, Meta, Part, Resume, Skill
+from annul.jobs.resume import Basics, Date, Interest, Meta, Part, Resume, Skill
 
 # Not to be had from text, or ours to write.
 _NOT_ASKED = frozenset({"schema", "meta", "image"})
@@ -64,42 +63,6 @@ def answer_type() -> type[msgspec.Struct]:
         members.append((name, kind) if name == "basics" else (name, kind, default))
     members.append(("unplaced", list[Copied], []))
     return msgspec.defstruct("Answer", members, rename="camel", kw_only=True)
-
-
-def strict_schema(answer: type[msgspec.Struct]) -> dict[str, Any]:
-    """The JSON schema of `answer` in the subset that OpenAI's strict mode takes.
-
-    The root is an object and no reference, every property is required, nothing else is allowed, no defaults.
-    """
-    schema = msgspec.json.schema(answer)
-    definitions = schema["$defs"]
-    root = definitions.pop(schema["$ref"].rpartition("/")[2])
-    for part in (root, *definitions.values()):
-        part.pop("title", None)
-        part["required"] = list(part["properties"])
-        part["additionalProperties"] = False
-        for member in part["properties"].values():
-            member.pop("default", None)
-    return {**root, "$defs": definitions}
-
-
-def decode_answer(content: str, answer: type[msgspec.Struct]) -> msgspec.Struct:
-    """The answer in `content`, null counted as absent.
-
-    Raises `JobError` ``openai_invalid_answer`` for what is no JSON or does not fit the schema. The message
-    has the place in the answer, never its text, which is the CV's.
-    """
-    try:
-        raw = msgspec.json.decode(content)
-    except (ValueError, RecursionError):
-        # ValueError: also msgspec's DecodeError, and a lone surrogate that UTF-8 cannot hold.
-        raise JobError("openai_invalid_answer", "the model's answer is not valid JSON") from None
-    try:
-        return msgspec.convert(_without_nulls(raw), answer)
-    except msgspec.ValidationError as error:
-        raise JobError(
-            "openai_invalid_answer", f"the model's answer does not fit the schema of a CV: {str(error)[:200]}"
-        ) from None
 
 
 def to_resume(answer: msgspec.Struct, text: NumberedText) -> tuple[Resume, list[str]]:
@@ -238,12 +201,3 @@ def _answer_fields(part: type[Part]) -> list[tuple[str, Any, Any]]:
         else:
             found.append((member.name, str, ""))
     return found
-
-
-def _without_nulls(value: Any) -> Any:
-    # Models that no grammar holds write null for what strict ones write as "".
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value if item is not None]
-    return value

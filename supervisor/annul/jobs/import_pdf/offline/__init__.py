@@ -6,10 +6,10 @@ items -> lines (columns) -> sections (headings) -> entries (dates, styles, gaps)
 from __future__ import annotations
 
 from annul.errors import JobError
-from annul.jobs.import_pdf.document import Document
 from annul.jobs.import_pdf.engine import Extraction, Progress, Report
 from annul.jobs.import_pdf.offline import assemble, evidence
 from annul.jobs.import_pdf.offline.sections import lines_of, split
+from annul.jobs.pdf.document import Document
 
 
 def extract(document: Document, *, progress: Progress) -> Extraction:

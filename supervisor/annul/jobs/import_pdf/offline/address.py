@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from annul.jobs.import_pdf.offline.words import country_of
-from annul.jobs.import_pdf.resume import Location
+from annul.jobs.resume import Location
 
 STREET = re.compile(
     r"\b(?:rue|avenue|av\.|boulevard|bd|place|chemin|allee|impasse|quai|street|st\.|road|rd\.?|ave\.?|lane|drive|"

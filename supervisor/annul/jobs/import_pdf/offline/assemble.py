@@ -8,9 +8,6 @@ from typing import Any
 
 import msgspec
 
-from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import KNOWN, field_of, plain
-from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline import fields, lists
 from annul.jobs.import_pdf.offline.contacts import Found, contacts
 from annul.jobs.import_pdf.offline.dates import periods
@@ -18,7 +15,10 @@ from annul.jobs.import_pdf.offline.entries import Entry, entries, paragraph
 from annul.jobs.import_pdf.offline.links import EMAIL, URL
 from annul.jobs.import_pdf.offline.sections import Section
 from annul.jobs.import_pdf.offline.words import DEGREE, LANGUAGES, POSITION, SCHOOL, has, matched
-from annul.jobs.import_pdf.resume import SCHEMA_URL, Language, Meta, Resume, Skill
+from annul.jobs.pdf.document import Document
+from annul.jobs.pdf.headings import KNOWN, field_of, plain
+from annul.jobs.pdf.lines import Line
+from annul.jobs.resume import SCHEMA_URL, Language, Meta, Resume, Skill
 
 LISTS = (
     "work", "volunteer", "education", "awards", "certificates", "publications", "skills", "languages", "interests",

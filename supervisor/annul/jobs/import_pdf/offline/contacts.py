@@ -7,16 +7,16 @@ import unicodedata
 
 import msgspec
 
-from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import plain
-from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.address import STREET, ZIP, location_of
 from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.links import EMAIL, URL, network_of, profile_of, with_scheme
 from annul.jobs.import_pdf.offline.names import TITLES, cased, name_parts_of, set_name
 from annul.jobs.import_pdf.offline.sections import Section
 from annul.jobs.import_pdf.offline.words import POSITION, has, place_score
-from annul.jobs.import_pdf.resume import Basics, Profile
+from annul.jobs.pdf.document import Document
+from annul.jobs.pdf.headings import plain
+from annul.jobs.pdf.lines import Line, Segment
+from annul.jobs.resume import Basics, Profile
 
 _PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])(?!\s*[X*]{2})")
 _SEPARATORS = re.compile(r"\s{3,}|\s*[|•·▪●■◦∙⋅◇♦*]\s*|\s+[–—-]\s+|\s+/\s+")

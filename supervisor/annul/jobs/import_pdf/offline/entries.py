@@ -6,11 +6,11 @@ import re
 
 import msgspec
 
-from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.dates import Period, fills, periods, without
 from annul.jobs.import_pdf.offline.grid import mend_periods, mend_words, ungrid
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import DEGREE, begins, place_score
+from annul.jobs.pdf.lines import Line, Segment
 
 _TAIL = re.compile(r"\s+(?:in|of|en|at|chez|bei|im|à|@)$", re.IGNORECASE)  # what joins a run to the next
 

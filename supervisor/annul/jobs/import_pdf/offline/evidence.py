@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from annul.jobs.import_pdf.document import Document
 from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.links import EMAIL
 from annul.jobs.import_pdf.offline.sections import Section
+from annul.jobs.pdf.document import Document
 
 ENOUGH = 400  # letters; with less, nothing can be said
 _OF_CVS = {"work", "education", "skills", "languages", "projects", "certificates", "volunteer", "interests", "awards"}

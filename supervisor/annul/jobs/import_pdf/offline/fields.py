@@ -9,7 +9,7 @@ from annul.jobs.import_pdf.offline.entries import Entry, paragraph
 from annul.jobs.import_pdf.offline.heads import assign, split, vote
 from annul.jobs.import_pdf.offline.links import URL, with_scheme
 from annul.jobs.import_pdf.offline.words import COMPANY, DEGREE, POSITION, SCHOOL, has, place_score
-from annul.jobs.import_pdf.resume import Education, Project, Volunteer, Work
+from annul.jobs.resume import Education, Project, Volunteer, Work
 
 _SCORE = re.compile(
     r"(?:,|;|–|-|\||\()?\s*((?:c?gpa|grade|note|moyenne|notendurchschnitt|score|average)\s*:?\s*[\d.,]+(?:\s*/\s*[\d.,]+)?|"

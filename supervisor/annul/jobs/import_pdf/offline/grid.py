@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline.dates import fills, is_open, is_rest, periods
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has
+from annul.jobs.pdf.lines import Line
 
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
 

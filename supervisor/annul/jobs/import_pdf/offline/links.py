@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from annul.jobs.import_pdf.resume import Profile
+from annul.jobs.resume import Profile
 
 EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}", re.UNICODE)
 _TLD = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline.dates import Period, periods, without
 from annul.jobs.import_pdf.offline.entries import paragraph
 from annul.jobs.import_pdf.offline.grid import ungrid
 from annul.jobs.import_pdf.offline.links import EMAIL, URL, with_scheme
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import FLUENCY, LANGUAGES, LEVEL, has, place_score
-from annul.jobs.import_pdf.resume import Award, Certificate, Interest, Language, Publication, Reference, Skill
+from annul.jobs.pdf.lines import Line
+from annul.jobs.resume import Award, Certificate, Interest, Language, Publication, Reference, Skill
 
 _ITEMS = re.compile(r"\s*[,;•·▪|●]\s*(?![^()]*\))|\s{3,}|\s+/\s+")
 _COLON = re.compile(r"^([^:]{2,45}?)\s*:\s*(.*)$")

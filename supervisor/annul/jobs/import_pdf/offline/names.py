@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import field_of, plain
-from annul.jobs.import_pdf.lines import Line, Segment
 from annul.jobs.import_pdf.offline.links import EMAIL
 from annul.jobs.import_pdf.offline.words import POSITION, has, place_score
-from annul.jobs.import_pdf.resume import Basics
+from annul.jobs.pdf.document import Document
+from annul.jobs.pdf.headings import field_of, plain
+from annul.jobs.pdf.lines import Line, Segment
+from annul.jobs.resume import Basics
 
 TITLES = re.compile(
     r"\b(?:curriculum\s+vit(?:ae|æ)|r[eé]sum[eé]|cv|lebenslauf|hoja de vida|bewerbung)\b", re.IGNORECASE

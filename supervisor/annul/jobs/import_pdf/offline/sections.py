@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from annul.jobs.import_pdf.columns import arrange
-from annul.jobs.import_pdf.document import Document
-from annul.jobs.import_pdf.headings import field_of
-from annul.jobs.import_pdf.lines import Line
 from annul.jobs.import_pdf.offline.dates import periods
+from annul.jobs.pdf.columns import arrange
+from annul.jobs.pdf.document import Document
+from annul.jobs.pdf.headings import field_of
+from annul.jobs.pdf.lines import Line
 
 Style = tuple[str, float, bool, bool]  # font, size, bold, capitals
 _NUMBERS = re.compile(r"\d+")

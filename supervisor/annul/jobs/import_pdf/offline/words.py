@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from annul.jobs.import_pdf.headings import plain
+from annul.jobs.pdf.headings import plain
 
 
 def _pattern(words: str) -> re.Pattern[str]:

@@ -11,9 +11,9 @@ import re
 from bisect import bisect_left
 from collections import Counter
 
-from annul.jobs.import_pdf.document import Item
-from annul.jobs.import_pdf.headings import field_of
-from annul.jobs.import_pdf.lines import Line, Segment, segments
+from annul.jobs.pdf.document import Item
+from annul.jobs.pdf.headings import field_of
+from annul.jobs.pdf.lines import Line, Segment, segments
 
 MOST_SEGMENTS = 600  # beyond, a page is no CV's: read it row by row
 NARROWEST = 5.0  # points of a gutter

@@ -17,11 +17,11 @@ from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedErr
 from pypdf.generic import ContentStream, DictionaryObject
 
 from annul.errors import JobError
-from annul.jobs.import_pdf.columns import arrange
-from annul.jobs.import_pdf.content import Canvas, TooMuchText, references
-from annul.jobs.import_pdf.document import Document, Link, Page
-from annul.jobs.import_pdf.fonts import Typeface, clean
-from annul.jobs.import_pdf.turn import upright
+from annul.jobs.pdf.columns import arrange
+from annul.jobs.pdf.content import Canvas, TooMuchText, references
+from annul.jobs.pdf.document import Document, Link, Page
+from annul.jobs.pdf.fonts import Typeface, clean
+from annul.jobs.pdf.turn import upright
 
 HEADER_WITHIN = 1024  # bytes; where readers look for %PDF-
 STREAM_BYTES = 30_000_000  # of one stream once decompressed; the largest page of real CVs is below 2 MB

@@ -14,9 +14,9 @@ from typing import Any
 from pypdf import PdfReader
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, IndirectObject, NameObject
 
-from annul.jobs.import_pdf.document import Item
-from annul.jobs.import_pdf.fonts import Glyph, Typeface, clean, compose, tell_apart
-from annul.jobs.import_pdf.fonts import read as read_font
+from annul.jobs.pdf.document import Item
+from annul.jobs.pdf.fonts import Glyph, Typeface, clean, compose, tell_apart
+from annul.jobs.pdf.fonts import read as read_font
 
 Matrix = tuple[float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)

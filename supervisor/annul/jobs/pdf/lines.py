@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from annul.jobs.import_pdf.content import WORD
-from annul.jobs.import_pdf.document import Item
-from annul.jobs.import_pdf.headings import field_of
+from annul.jobs.pdf.content import WORD
+from annul.jobs.pdf.document import Item
+from annul.jobs.pdf.headings import field_of
 
 BULLETS = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙·–—-*◆◇▶→»›⇒∗⋄◾‐"
 # What a lone character must be to count as a bullet at a line's start without a gap after it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from annul.jobs.import_pdf.content import SMALLEST
-from annul.jobs.import_pdf.document import Item
+from annul.jobs.pdf.content import SMALLEST
+from annul.jobs.pdf.document import Item
 
 
 def upright(items: list[tuple[Item, int, bool]], width: float, height: float) -> tuple[list[Item], float, float]:
