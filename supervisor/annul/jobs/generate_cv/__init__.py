@@ -81,7 +81,7 @@ class GenerateResult(msgspec.Struct, kw_only=True):
     preload=(
         "openai",
         "httpcore2",
-        "bs4",
+        "lxml.html",
         "snowballstemmer",
         "annul.jobs.pdf.reader",
         "annul.jobs.generate_cv.page",

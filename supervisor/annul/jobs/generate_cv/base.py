@@ -20,7 +20,7 @@ from annul.jobs.resume import Part, Resume
 
 MAX_BYTES = 1_000_000
 _ID = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
-_DATE = re.compile(r"([12]\d{3})(?:[-/.](0?[1-9]|1[0-2])(?:[-/.](0?[1-9]|[12]\d|3[01]))?)?(?:[T ].*)?", re.ASCII)
+_DATE = re.compile(r"([12]\d{3})(?:[-/.](0?[1-9]|1[0-2])(?:[-/.](0?[1-9]|[12]\d|3[01])(?:[T ]\d.*)?)?)?", re.ASCII)
 _OPEN = frozenset({"", "present", "current", "now", "today", "ongoing", "aujourd'hui", "heute", "actualidad"})
 _OLD_NAMES = {"company": "name", "website": "url", "picture": "image", "gpa": "score"}
 _MAX_NOTES = 50

@@ -64,6 +64,17 @@ def apply(document: Any, edits: list[Edit]) -> Any:
     return made
 
 
+def with_originals(document: Any, edits: list[Edit]) -> list[Edit]:
+    """The edits, each with what stands at its place when its turn comes."""
+    now = copy.deepcopy(document)
+    told = []
+    for edit in edits:
+        stands = None if edit.action == "add" else at(now, edit.path)
+        told.append(msgspec.structs.replace(edit, original=names(stands) if isinstance(stands, list) else stands))
+        _make(now, edit)
+    return told
+
+
 def _make(document: Any, edit: Edit) -> None:
     parent, _, last = edit.path.rpartition("/")
     if edit.action == "add":

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from annul.jobs.generate_cv.edits import Edit, NoSuchPath, at
+from annul.jobs.generate_cv.known import AMBIGUOUS
 from annul.jobs.generate_cv.places import Place, generic, places, stands
 from annul.jobs.generate_cv.terms import Term, known_at
 from annul.jobs.generate_cv.words import NEGATIONS, Language, Word, fold, is_stop, words
@@ -50,6 +51,9 @@ _LONGEST = {"/basics/summary": 1200}
 _LONGEST_ELSE = 600
 _GROWTH, _MORE = 1.3, 80  # a new text has at most so many times the old one's characters, or so many more
 
+_LONGEST_ENDING = 4
+_QUALITY = re.compile(r"(?:ity|ities|ites?|itat(?:en)?|idad(?:es)?)$")
+_CONTACT = re.compile(r"://|\bwww\.|\S@\S")
 _NEAR = 5  # words before a skill, among which a negation is about it
 
 # Ranks: the word before them says whose or what of, so it must be the same as in the base.
@@ -106,6 +110,8 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
     if not isinstance(edit.value, str) or not edit.value.strip():
         return "the new text is empty"
     new = edit.value
+    if new == now:
+        return "the CV says so already"
     bound = min(max(int(_GROWTH * len(now)), len(now) + _MORE), max(len(now), _LONGEST.get(kind, _LONGEST_ELSE)))
     if len(new) > bound:
         return f"the new text has {len(new)} characters, {bound} are allowed"
@@ -113,6 +119,8 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
         return f"the new text has characters that no text of a CV needs: {', '.join(odd[:5])}"
     if "\n" in new.strip() and "\n" not in now:
         return "the new text has several lines, the old one has one"
+    if _CONTACT.search(new) and not _CONTACT.search(now):
+        return "the new text has an address, the old one has none"
     scope = _scope(base, edit.path)
     if unknown := _unfounded(new, scope, base.language):
         where = "the CV" if edit.path.startswith("/basics/") else "this entry of the CV"
@@ -142,19 +150,21 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
     """
     there = [word for line in scope for word in line]
     exact = {word.folded for word in there}
+    as_names = {word.folded for word in there if word.text[0].isupper()}
     stems = {word.key: word.folded for word in there}
     before = {pair for line in scope for pair in _pairs(line)}
     line = words(new, language)
     unknown = []
     for place, word in enumerate(line):
-        known = word.folded in exact or word.folded.removesuffix("s") in exact or f"{word.folded}s" in exact
-        if known:
+        # "Go" is a language, "go" is none.
+        where = as_names if word.folded in AMBIGUOUS and word.text[0].isupper() and not word.first else exact
+        if {word.folded, word.folded.removesuffix("s"), f"{word.folded}s"} & where:
             continue
         if not word.number and ((is_stop(word) and word.folded not in NEGATIONS) or word.folded in _IDLE):
             continue
         named = word.special or word.number or word.capital or known_at(line, place)
         similar = stems.get(word.key)
-        if named or similar is None or abs(len(similar) - len(word.folded)) > 3:
+        if named or similar is None or not _inflected(word.folded, similar):
             unknown.append(word.text)
     unknown += [
         word.text
@@ -230,7 +240,7 @@ def _why_not_skill(base: Base, name: object) -> str | None:
 def why_no_skill(base: Base, name: str) -> str | None:
     """Why `name` cannot be added to the skills; None: the base has evidence of it, and does not list it yet."""
     line = words(name, base.language)
-    if not line or not any(not is_stop(word) for word in line):
+    if not any((not is_stop(word) and word.folded[0].isalpha()) or word.special for word in line):
         return f"{name!r} is no skill"
     if any(word.folded in _RANKS for word in line):
         return f"{name!r} is a rank, no skill"
@@ -260,4 +270,9 @@ def _same(one: Word, other: Word) -> bool:
         return True
     if one.number or one.special or one.capital or other.capital:
         return one.folded.removesuffix("s") == other.folded.removesuffix("s")
-    return abs(len(one.folded) - len(other.folded)) <= 3
+    return _inflected(one.folded, other.folded)
+
+
+def _inflected(one: str, other: str) -> bool:
+    """Whether two words of the same stem are forms of one word: "universal" and "university" are not."""
+    return abs(len(one) - len(other)) <= _LONGEST_ENDING and bool(_QUALITY.search(one)) == bool(_QUALITY.search(other))

@@ -19,6 +19,7 @@ from annul.jobs.generate_cv import MAX_CHARS
 MAX_BYTES = 10_000_000
 MAX_PAGES = 50
 _LEAST = 20  # letters and digits; fewer are no offer
+_META = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]{1,40})", re.IGNORECASE | re.ASCII)
 _HTML = re.compile(
     rb"<(?:!doctype\s+html|html|head|body|div|p|h1|h2|ul|script|meta|section|article|main)\b", re.IGNORECASE
 )
@@ -94,11 +95,17 @@ def from_bytes(
     if kind == "html" or (looks and path.suffix.lower() not in (".md", ".markdown", ".txt")):
         from annul.jobs.generate_cv.page import read_page
 
-        posting = read_page(data, charset)
+        posting = read_page(_decode(data, charset or _declared(data)))
         return _checked(
             Offer(text=posting.text, source=source, kind="html", title=posting.title, company=posting.company)
         )
     return _checked(Offer(text=_plain(_decode(data, charset)), source=source, kind="text"))
+
+
+def _declared(data: bytes) -> str:
+    found = _META.search(data[:4096])
+    name = found[1].decode() if found else ""
+    return name if _CHARSET.fullmatch(name) else ""
 
 
 def _decode(data: bytes, charset: str) -> str:

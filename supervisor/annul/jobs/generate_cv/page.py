@@ -1,4 +1,7 @@
-"""The offer in a web page: its job posting as data (JSON-LD) where it has one, else its text without the frame."""
+"""The offer in a web page: its job posting as data (JSON-LD) where it has one, else its text without the frame.
+
+Parsed by lxml, whose time grows with the page's length and not with its square, whatever the page.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import re
 from typing import Any
 
 import msgspec
-from bs4 import BeautifulSoup, Comment, Tag
-from bs4.element import NavigableString, PreformattedString
+from lxml import etree, html
 
-_DROPPED = ("script", "style", "noscript", "template", "svg", "canvas", "iframe", "object", "nav", "footer", "aside",
-            "form", "button", "select", "dialog", "head")  # fmt: skip
+_DROPPED = frozenset(
+    """script style noscript template svg canvas iframe object nav footer aside form button select dialog head
+    """.split()
+)
 _ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "complementary"})
 _FRAME = re.compile(
     r"(?:^|[-_ ])(?:cookies?|consent|gdpr|rgpd|onetrust|didomi|breadcrumbs?|newsletter|social-?share|share-buttons"
@@ -31,7 +35,7 @@ _TOLD = (
     "experienceRequirements",
     "educationRequirements",
 )
-_DEEPEST = 200  # elements inside of each other; browsers stop at 512
+_ENOUGH = 200  # characters; less is hardly an offer
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -42,25 +46,35 @@ class Posting(msgspec.Struct, frozen=True):
     company: str = ""
 
 
-def read_page(data: bytes | str, charset: str = "") -> Posting:
+def read_page(page: str) -> Posting:
     """The offer in HTML. Its text may be empty."""
-    known = charset or None if isinstance(data, bytes) else None
-    soup = BeautifulSoup(data, "html.parser", from_encoding=known)
-    posting = _posting(soup)
-    if posting is not None and len(posting.text) >= 200:
+    root = _tree(page)
+    if root is None:
+        return Posting("")
+    posting = _posting(root)
+    if posting is not None and len(posting.text) >= _ENOUGH:
         return posting
-    text = _text_of(soup)
+    text = _text_of(root)
     if posting is None:
-        title = soup.find("h1")
-        return Posting(text, _line(title.get_text(" ")) if isinstance(title, Tag) else "")
+        return Posting(text, next((line for h1 in root.iter("h1") if (line := _line(_gather(h1)))), ""))
     # A posting with hardly a description: the page says more.
     return Posting(f"{posting.text}\n{text}" if text else posting.text, posting.title, posting.company)
 
 
-def _posting(soup: BeautifulSoup) -> Posting | None:
-    for script in soup.find_all("script", type=re.compile(r"^\s*application/ld\+json", re.IGNORECASE)):
+def _tree(page: str) -> Any:
+    parser = html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+    try:
+        return html.document_fromstring(page.encode(errors="replace"), parser=parser)
+    except etree.ParserError:
+        return None  # nothing in it
+
+
+def _posting(root: Any) -> Posting | None:
+    for script in root.iter("script"):
+        if not (script.get("type") or "").strip().lower().startswith("application/ld+json"):
+            continue
         try:
-            found = _find(msgspec.json.decode(script.get_text().strip()), 0)
+            found = _find(msgspec.json.decode((script.text or "").strip()), 0)
         except (ValueError, RecursionError):
             continue  # many pages have broken ones
         if found is None:
@@ -68,9 +82,8 @@ def _posting(soup: BeautifulSoup) -> Posting | None:
         title = _line(_as_text(found.get("title") or found.get("name")))
         organization = found.get("hiringOrganization")
         company = _as_text(organization.get("name") if isinstance(organization, dict) else organization)
-        lines = [title]
         told = (_as_text(found.get(key)) for key in _TOLD)
-        lines += [_text_of(BeautifulSoup(text, "html.parser")) for text in told if text]
+        lines = [title, *(_gather(tree) for text in told if text and (tree := _tree(text)) is not None)]
         return Posting("\n".join(line for line in lines if line), title, _line(company))
     return None
 
@@ -89,59 +102,57 @@ def _find(value: Any, depth: int) -> dict[str, Any] | None:
     return next((found for key in ("@graph", "mainEntity") if (found := _find(value.get(key), depth + 1))), None)
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        return "\n".join(filter(None, map(_as_text, value[:200])))
-    if isinstance(value, dict):
-        return _as_text(value.get("name") or value.get("description"))
+def _as_text(value: Any, depth: int = 0) -> str:
+    if isinstance(value, list) and depth < 4:
+        return "\n".join(filter(None, (_as_text(one, depth + 1) for one in value[:200])))
+    if isinstance(value, dict) and depth < 4:
+        return _as_text(value.get("name") or value.get("description"), depth + 1)
     return value if isinstance(value, str) else ""
 
 
 def _line(text: str) -> str:
-    return " ".join(BeautifulSoup(text, "html.parser").get_text(" ").split())[:200] if text else ""
+    """A name on one line; some write them with entities."""
+    tree = _tree(text) if "&" in text or "<" in text else None
+    return " ".join((text if tree is None else _gather(tree)).split())[:200]
 
 
-def _text_of(soup: BeautifulSoup) -> str:
+def _text_of(root: Any) -> str:
     """The visible text, a line for each block, "- " before the items of lists."""
-    root = soup.find("main") or soup.find(None, {"role": "main"}) or soup.body or soup
-    assert isinstance(root, Tag)
-    text = _gather(root)
-    if len(text) < 200 and root is not soup:
-        text = max(text, _gather(soup.body or soup), key=len)
-    return text
+    main = next(root.iter("main"), None)
+    text = "" if main is None else _gather(main)
+    return text if len(text) >= _ENOUGH else max(text, _gather(root), key=len)
 
 
-def _gather(root: Tag) -> str:
+def _gather(root: Any) -> str:
     parts: list[str] = []
-    # A stack, since pages nest deeper than Python calls.
-    stack: list[tuple[Any, int] | str] = [(root, 0)]
-    while stack:
-        top = stack.pop()
-        if isinstance(top, str):
-            parts.append(top)
+    skipped = None  # the element of the frame that is being passed over
+    for event, node in etree.iterwalk(root, events=("start", "end")):
+        block = node.tag in _BLOCKS
+        if event == "start":
+            if skipped is None and node is not root and _is_frame(node):
+                skipped = node
+            if skipped is None:
+                parts += ("\n- " if node.tag == "li" else "\n" if block else "", _spaced(node.text))
             continue
-        node, depth = top
-        if isinstance(node, NavigableString):
-            if not isinstance(node, Comment | PreformattedString):
-                parts.append(re.sub(r"\s+", " ", node))
-            continue
-        if not isinstance(node, Tag) or depth > _DEEPEST or (node is not root and _is_frame(node)):
-            continue
-        block = node.name in _BLOCKS
-        if block:
-            parts.append("\n- " if node.name == "li" else "\n")
-            stack.append("\n")
-        stack += [(child, depth + 1) for child in reversed(list(node.children))]
-    lines = (re.sub(r" +", " ", line).strip() for line in "".join(parts).split("\n"))
+        if skipped is None and block:
+            parts.append("\n")
+        if node is skipped:
+            skipped = None
+        if skipped is None and node is not root:
+            parts.append(_spaced(node.tail))
+    lines = (re.sub(r" +", " ", line).strip() for line in re.sub(r"- \s*\n+\s*", "- ", "".join(parts)).split("\n"))
     return "\n".join(line for line in lines if line not in ("", "-"))
 
 
-def _is_frame(node: Tag) -> bool:
+def _spaced(text: str | None) -> str:
+    return re.sub(r"\s+", " ", text or "")
+
+
+def _is_frame(node: Any) -> bool:
     """Whether an element is of the site, not of the offer, or is not seen."""
-    if node.name in _DROPPED or str(node.get("role", "")).lower() in _ROLES or node.has_attr("hidden"):
+    about = node.attrib
+    if node.tag in _DROPPED or about.get("role", "").lower() in _ROLES or "hidden" in about:
         return True
-    if str(node.get("aria-hidden", "")).lower() == "true" or _HIDDEN.search(str(node.get("style", ""))):
+    if about.get("aria-hidden", "").lower() == "true" or _HIDDEN.search(about.get("style", "")):
         return True
-    named = node.get("class")
-    names = [*(named if isinstance(named, list) else [str(named or "")]), str(node.get("id", ""))]
-    return any(_FRAME.search(name) for name in names)
+    return any(_FRAME.search(name) for name in (*about.get("class", "").split(), about.get("id", "")))

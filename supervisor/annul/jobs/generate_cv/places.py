@@ -74,10 +74,12 @@ def places(document: Any, language: Language) -> list[Place]:
 
 def stands(term: Term, line: list[Word]) -> int | None:
     """The index in `line` where a term stands, word by word; None where it does not."""
-    length = len(term.keys)
-    for start in range(len(line) - length + 1):
-        if tuple(word.key for word in line[start : start + length]) == term.keys and (
-            not term.exact or line[start].text[0].isupper()
+    first, length = term.keys[0], len(term.keys)
+    for start, word in enumerate(line):
+        if (
+            word.key == first
+            and (not term.exact or word.text[0].isupper())
+            and (length == 1 or tuple(one.key for one in line[start : start + length]) == term.keys)
         ):
             return start
     return None

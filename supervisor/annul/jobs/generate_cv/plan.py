@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from annul.jobs.generate_cv.edits import Action, Edit, at, names
+from annul.jobs.generate_cv.edits import Action, Edit, at
 from annul.jobs.generate_cv.places import generic, relevance, texts
 from annul.jobs.generate_cv.terms import Term
 from annul.jobs.generate_cv.words import Language, words
@@ -140,19 +140,18 @@ def edits_of(plan: Plan, document: dict[str, Any]) -> list[Edit]:
     """The edits that a plan for `document` (the base with texts edited and skills added) stands for.
 
     The deepest lists first, so that each path still leads where it does in the base. What is inside of an entry that
-    goes is not edited.
+    goes is not edited. `original` is left to `edits.with_originals`.
     """
     made = []
     for path in sorted(plan.orders, key=lambda path: (-path.count("/"), path)):
         order = plan.orders[path]
-        count = len(at(document, path))
-        if order == list(range(count)) or _inside_of_gone(path, plan):
+        items = at(document, path)
+        if [items[number] for number in order] == items or _inside_of_gone(path, plan):
             continue
         action: Action = "trim" if path.count("/") > 1 else "select"
-        if len(order) == count:
+        if len(order) == len(items):
             action = "reorder"
-        original = names(at(document, path))
-        made.append(Edit(path=path, action=action, original=original, value=order, why=plan.why.get(path, "")))
+        made.append(Edit(path=path, action=action, value=order, why=plan.why.get(path, "")))
     return made
 
 

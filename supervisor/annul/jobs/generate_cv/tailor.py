@@ -9,7 +9,7 @@ import msgspec
 
 from annul.errors import JobError
 from annul.jobs.generate_cv import fit, gates, offline
-from annul.jobs.generate_cv.edits import Edit, apply, at
+from annul.jobs.generate_cv.edits import Edit, apply, at, with_originals
 from annul.jobs.generate_cv.places import Match, match, places
 from annul.jobs.generate_cv.plan import Plan, Ranker, cuts, edits_of, ranked, with_cuts
 from annul.jobs.generate_cv.terms import Term
@@ -80,7 +80,7 @@ def tailor(
     took = pages_with(count)
     if took > pages:
         notes.append(f"The CV takes {took} pages, not {pages}, though all that may be cut is.")
-    edits = _without_gone(version(count))
+    edits = with_originals(base.document, _without_gone(version(count)))
     # Invariant: no edit is made that the gates refuse, whoever proposed it.
     for edit in edits:
         if why := gates.why_not(base, edit):

@@ -97,6 +97,9 @@ _GENERIC = frozenset(
 )
 
 
+_BULLET = re.compile(r"\s*[-*•·▪–]\s")
+
+
 class Term(msgspec.Struct, frozen=True):
     """Something that an offer asks for."""
 
@@ -112,12 +115,17 @@ def sections(text: str) -> list[tuple[str, float]]:
     weight = 1.0
     found = []
     for raw in text.splitlines():
-        line = raw.strip(" \t#*•·▪–—-_=")
+        line = raw.lstrip(" \t#*•·▪–—-_=").rstrip(" \t*_=")
         if not line:
             continue
         low = fold(line)
         own = next((factor for factor, pattern in _HEADINGS if pattern.search(low)), None)
-        is_heading = own is not None and len(line) <= 60 and (len(line.split()) <= 6 or line.endswith(":"))
+        is_heading = (
+            own is not None
+            and not _BULLET.match(raw)
+            and len(line) <= 60
+            and (len(line.split()) <= 6 or line.endswith(":"))
+        )
         if is_heading and own is not None:
             weight = own
         # "Docker is a plus" in the middle of a list of requirements is about that line only.
