@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from annul.jobs.generate_cv.edits import Action, Edit, at
+from annul.jobs.generate_cv.gates import OTHER
 from annul.jobs.generate_cv.places import generic, relevance, texts
 from annul.jobs.generate_cv.terms import Term
 from annul.jobs.generate_cv.words import Language, words
@@ -71,7 +72,10 @@ def ranked(document: dict[str, Any], ranker: Ranker) -> Plan:
     for path, items in lists(document):
         if generic(path) not in ORDERED:
             continue
-        order = sorted(range(len(items)), key=lambda number, items=items: -ranker.relevance(items[number]))  # type: ignore[misc]
+        # The group of what was added comes after the person's own.
+        last = [isinstance(item, dict) and item.get("name") in OTHER.values() for item in items]
+        worth = [ranker.relevance(item) for item in items]
+        order = sorted(range(len(items)), key=lambda number, last=last, worth=worth: (last[number], -worth[number]))  # type: ignore[misc]
         if order != list(range(len(items))):
             plan.orders[path] = order
             plan.why[path] = "what the offer asks for comes first"
