@@ -137,8 +137,7 @@ def test_edits_are_the_whole_difference(case: tuple[dict[str, Any], str, list[Ed
         assert after != now, f"an edit that changes nothing: {edit}"
         now = after
     assert now == made.document
-    msgspec.convert(made.document, Resume)
-    assert msgspec.to_builtins(msgspec.convert(made.document, Resume)).get("work") == made.document.get("work")
+    assert msgspec.to_builtins(msgspec.convert(made.document, Resume)) == made.document
 
 
 @given(cases())

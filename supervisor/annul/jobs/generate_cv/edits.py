@@ -88,6 +88,8 @@ def _make(document: Any, edit: Edit) -> None:
     value = edit.value if edit.action == "replace" else [now[number] for number in edit.value]
     if isinstance(holder, list):
         holder[int(last)] = value
+    elif value == []:
+        del holder[last]  # a CV leaves out what is empty
     else:
         holder[last] = value
 
