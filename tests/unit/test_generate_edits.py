@@ -121,7 +121,7 @@ def facts(cv: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_edits_are_the_whole_difference(case: tuple[dict[str, Any], str, list[Edit], list[Edit]]) -> None:
     """Applied in order to the base they give exactly the result; each `original` is what stands there then."""
     before = copy.deepcopy(case[0])
@@ -141,7 +141,7 @@ def test_edits_are_the_whole_difference(case: tuple[dict[str, Any], str, list[Ed
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_facts_stay(case: tuple[dict[str, Any], str, list[Edit], list[Edit]]) -> None:
     """Whatever was proposed: every fact of the result is the base's, in its place; and every edit passes its gate."""
     base, made = run(case)
@@ -160,14 +160,14 @@ def test_facts_stay(case: tuple[dict[str, Any], str, list[Edit], list[Edit]]) ->
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_always_the_same(case: tuple[dict[str, Any], str, list[Edit], list[Edit]]) -> None:
     """The same base, offer and proposals give the same result."""
     assert run(case)[1] == run(case)[1]
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_only_as_much_is_cut_as_must_be(case: tuple[dict[str, Any], str, list[Edit], list[Edit]]) -> None:
     """With room for everything nothing of ours goes, and the score does not fall; with less it fits, or says so."""
     cv, offer, _, _ = case

@@ -67,6 +67,8 @@ def _tree(page: str) -> Any:
         return html.document_fromstring(page.encode(errors="replace"), parser=parser)
     except etree.ParserError:
         return None  # nothing in it
+    except etree.XMLSyntaxError as error:
+        raise MemoryError from error  # any syntax is recovered from: what libxml2 gives up on is too large for it
 
 
 def _posting(root: Any) -> Posting | None:
