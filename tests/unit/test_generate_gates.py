@@ -137,6 +137,7 @@ H0, H1, H2 = (f"/work/0/highlights/{number}" for number in range(3))
         (H1, "Migration to Kubernetes: assisted the head of engineering"),
         (H2, "Replaced COBOL, with no experience in it"),
         ("/basics/summary", "Senior Developer: Python, Go, Kubernetes and Node.js, 8 years of experience in payments."),
+        ("/basics/summary", "Developer with 8 years of experience in payments: Go, C++ (Node.js, too)"),
         ("/work/1/highlights/0", "Developpement d'API en C++ et NodeJS"),  # accents, and another spelling
         ("/projects/0/highlights/0", "A ledger used by 12 teams, in Rust"),
     ],
@@ -169,6 +170,14 @@ def test_what_the_base_says_may_be_said_otherwise(base: Base, path: str, text: s
         ("/projects/0/description", "A ledger for Banco Azul", "Banco"),
         ("/work/1/highlights/0", "API en C++, Node.js et Go", "Go"),
         ("/work/1/highlights/1", "Writes Go", "Writes"),
+        (H0, "Cut the time of a payment by over 40 % in Python", "over"),  # more than was said
+        (H0, "Cut all payment time by 40 % in Python", "all"),
+        (H0, "Cut the time of a payment by >40 % in Python", "0x3e"),
+        (H0, "Cut the time of a payment by 40 % in Python ★★★★★", "0x2605"),
+        (H0, "Cut 1,200 payments by 40 %", "1,200 payments"),  # milliseconds they were
+        (H0, "Payments for 3 customers, in Python", "3"),  # 3 million
+        ("/work/0/summary", "Payments for 40 million customers", "40 million"),
+        ("/projects/0/highlights/0", "Used by 12 war teams", "war"),  # a small word, in another language
     ],
 )
 def test_what_the_base_does_not_say_is_refused(base: Base, path: str, text: str, unknown: str | None) -> None:

@@ -33,7 +33,8 @@ def test_technologies_are_whole(text: str, keys: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "number"),
     [("1 200", "1200"), ("1,200", "1200"), ("1.200", "1200"), ("1\u202f200", "1200"), ("3,5 %", "3.5%"), ("40%", "40%"),
-     ("40 %", "40%"), ("2.5", "2.5"), ("12", "12"), ("7 €", "7€")],
+     ("40 %", "40%"), ("2.5", "2.5"), ("12", "12"), ("7 €", "7€"), ("40 million", "40million"),
+     ("3,5 Millionen", "3.5millionen"), ("12k", "12k")],
 )  # fmt: skip
 def test_numbers_have_one_spelling(text: str, number: str) -> None:
     """Thousands, decimals and signs as they are written in four languages."""

@@ -16,6 +16,7 @@ therefore told to the user as what to check.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -54,6 +55,14 @@ _GROWTH, _MORE = 1.3, 80  # a new text has at most so many times the old one's c
 _LONGEST_ENDING = 4
 _QUALITY = re.compile(r"(?:ity|ities|ites?|itat(?:en)?|idad(?:es)?)$")
 _CONTACT = re.compile(r"://|\bwww\.|\S@\S")
+_PUNCTUATION = frozenset(".,;:!?'\"()/&%#-‐‑–—’‘“”«»…")  # a "+" or ">" would make more of a number
+# Small words that make more, or less, of what is said.
+_MEASURES = frozenset(
+    """more most all each every over above under below only few own near once again very until
+    plus tout tous toute toutes tres moins chaque peu
+    alle allem allen aller alles jede jedem jeden jeder jedes sehr nur uber unter pro
+    mas todo todos toda todas muy cada""".split()
+)
 _NEAR = 5  # words before a skill, among which a negation is about it
 
 # Ranks: the word before them says whose or what of, so it must be the same as in the base.
@@ -115,8 +124,11 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
     bound = min(max(int(_GROWTH * len(now)), len(now) + _MORE), max(len(now), _LONGEST.get(kind, _LONGEST_ELSE)))
     if len(new) > bound:
         return f"the new text has {len(new)} characters, {bound} are allowed"
-    if odd := sorted({hex(ord(c)) for c in new if not (c.isprintable() or c.isspace())}):
-        return f"the new text has characters that no text of a CV needs: {', '.join(odd[:5])}"
+    rest = new
+    for word in words(new, base.language):
+        rest = rest.replace(word.text, "") if word.special else rest  # "C++" is looked for below
+    if odd := sorted({hex(ord(c)) for c in rest if not _is_plain(c) and c not in now}):
+        return f"the new text has characters that the old one has not: {', '.join(odd[:5])}"
     if "\n" in new.strip() and "\n" not in now:
         return "the new text has several lines, the old one has one"
     if _CONTACT.search(new) and not _CONTACT.search(now):
@@ -160,18 +172,42 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
         where = as_names if word.folded in AMBIGUOUS and word.text[0].isupper() and not word.first else exact
         if {word.folded, word.folded.removesuffix("s"), f"{word.folded}s"} & where:
             continue
-        if not word.number and ((is_stop(word) and word.folded not in NEGATIONS) or word.folded in _IDLE):
+        idle = is_stop(word, language) and word.folded not in NEGATIONS | _MEASURES
+        if not word.number and (idle or word.folded in _IDLE):
             continue
         named = word.special or word.number or word.capital or known_at(line, place)
         similar = stems.get(word.key)
         if named or similar is None or not _inflected(word.folded, similar):
             unknown.append(word.text)
+    unknown += _other_counts(line, scope)
     unknown += [
         word.text
         for before_it, word in _with_before(line)
         if word.folded in _RANKS and (before_it, word.folded) not in before
     ]
     return list(dict.fromkeys(unknown))
+
+
+def _other_counts(line: list[Word], scope: list[list[Word]]) -> list[str]:
+    """The numbers in a text that count something else than they do in `scope`: "3 records" where 3 are teams."""
+    counted: dict[str, set[str]] = {}
+    for there in scope:
+        for place, word in enumerate(there):
+            if word.number:
+                counted.setdefault(word.folded, set()).update(one.key for one in there[place + 1 : place + 4])
+    return [
+        f"{word.text} {after.text}"
+        for word, after in pairwise(line)
+        if word.number
+        and word.folded[-1].isdigit()  # "40 %" says itself what it is
+        and word.folded in counted
+        and not is_stop(after)
+        and after.key not in counted[word.folded]
+    ]
+
+
+def _is_plain(char: str) -> bool:
+    return char.isalnum() or char.isspace() or char in _PUNCTUATION
 
 
 def _with_before(line: list[Word]) -> list[tuple[str, Word]]:

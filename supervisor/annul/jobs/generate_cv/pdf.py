@@ -13,6 +13,9 @@ from annul.jobs.generate_cv import fit
 from annul.jobs.resume import Resume
 
 
+_TOO_MANY = 10_000  # pages: of what is beyond what the renderer takes
+
+
 class Printer:
     """Renders versions of a CV and remembers the last; without a renderer it estimates.
 
@@ -35,6 +38,7 @@ class Printer:
         self._language = language
         self._rendering = rendering
         self._count = 0
+        self._final: dict[str, Any] | None = None  # the version that is kept
         self._last: tuple[bytes, bytes] | None = None  # the CV as JSON, and its PDF
         self.notes: tuple[str, ...] = ()  # of the renderer, on the last version
         self.missing = ""  # why there is no PDF
@@ -60,8 +64,11 @@ class Printer:
         self._template = self._template or next(iter(cv_pdf.TEMPLATES))
         self._paper = self._paper or next(iter(cv_pdf.PAPERS))
 
-    def _without(self, why: str) -> None:
+    def _without(self, why: str, error: JobError | None = None) -> None:
+        """Go on without a PDF; not where one was asked for."""
         if self._wanted:
+            if error is not None:
+                raise error
             raise JobError("no_renderer", f"making the PDF: {why}. Install annul[pdf], or ask for none (pdf: false).")
         self.missing = self.missing or why
 
@@ -77,9 +84,9 @@ class Printer:
             try:
                 rendered = render(cv, template=self._template, paper=self._paper, language=self._language)
             except JobError as error:
-                if error.code != "no_renderer":
-                    raise
-                self._without(error.message)
+                if error.code == "too_large" and document != self._final:
+                    return _TOO_MANY  # with more cut it may not be
+                self._without(error.message, error)
             else:
                 self._last = (msgspec.json.encode(document), rendered.pdf)
                 self.notes = tuple(rendered.notes)
@@ -87,9 +94,8 @@ class Printer:
         return fit.estimate(document)
 
     def pdf(self, document: dict[str, Any]) -> bytes | None:
-        """The PDF of a CV; None where none is made."""
-        if self.missing:
-            return None
+        """The PDF of a CV, the last there is; None where none is made."""
         if self._last is None or self._last[0] != msgspec.json.encode(document):
+            self._final = document
             self.pages(document)
         return self._last[1] if self._last is not None and not self.missing else None

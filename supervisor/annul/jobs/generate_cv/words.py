@@ -71,7 +71,12 @@ _SPECIAL = re.compile(
     r")",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d+(?:[  \u202f.,'’]\d{3})*(?:[.,]\d+)?(?:\s?[%€$£‰])?")
+_NUMBER = re.compile(
+    r"\d+(?:[  \u202f.,'’]\d{3})*(?:[.,]\d+)?"
+    r"(?:\s?(?:[%€$£‰]|(?:k|m|bn|mio|mrd|millions?|millionen|millones|mill[oó]n|billions?|milliards?|milliarden"
+    r"|thousand|tausend|mille|mil)\b))?",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE_END = re.compile(r"(?:^|[.!?:;•·\n|(]|[-–—]\s)\s*[\"'«»“”‘’(*_]*\s*$")
 
@@ -149,11 +154,15 @@ def _word_at(text: str, place: int, language: Language) -> tuple[Word | None, in
 
 
 def plain_number(text: str) -> str:
-    """A number as written, in one spelling: "1 200", "1,200" and "1.200" are 1200; "3,5 %" is 3.5%."""
-    sign = text[-1] if text[-1] in "%€$£‰" else ""
-    digits = re.sub(r"[\s\u202f]", "", text.rstrip("%€$£‰ \u00a0\u202f"))
-    digits = re.sub(r"[.,'’](?=\d{3}(?!\d))", "", digits)
-    return digits.replace(",", ".") + sign
+    """A number as written, in one spelling: "1 200", "1,200" and "1.200" are 1200; "3,5 %" is 3.5%.
+
+    What makes it a thousand or a million times more stays with it: "40 million" is no 40.
+    """
+    text = re.sub(r"\s", "", text)
+    sign = re.search(r"[^\d]*$", text)
+    assert sign is not None
+    digits = re.sub(r"[.,'’](?=\d{3}(?!\d))", "", text[: sign.start()])
+    return digits.replace(",", ".") + fold(sign[0])
 
 
 def is_stop(word: Word, language: Language | None = None) -> bool:
