@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pypdf
 import pytest
+from pypdf._codecs.core_font_metrics import CORE_FONT_METRICS
 
 from annul.errors import Cancelled, JobError
 from annul.jobs.pdf import by_pdfium
@@ -295,6 +296,24 @@ def test_codes_that_pypdf_does_not_know_are_read_by_pdfium(tmp_path: Path) -> No
     content = b"BT /F1 12 Tf 1 0 0 1 72 700 Tm <%s> Tj ET" % words.encode("cp949").hex().encode()
     document = read_bytes(tmp_path, make_pdf(content, font=font))
     assert (document.reader, document.text) == ("pdfium", words)
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_words_that_run_together_are_read_by_pdfium(tmp_path: Path) -> None:
+    """A font whose stated width is not true, with each letter placed by itself: no gap is left between words."""
+    widths = CORE_FONT_METRICS["Helvetica"].character_widths
+    content, x = b"", 40.0
+    for char in "I write with a printer driver that places each letter and lies":
+        content += say(x, 700, char) if char != " " else b""
+        x += widths.get(char, 278) / 100
+    font = (
+        b"<< /Type /Font /Subtype /TrueType /BaseFont /Lying /Encoding /WinAnsiEncoding /FontDescriptor << /Type "
+        b"/FontDescriptor /FontName /Lying /Flags 32 /FontBBox [0 -200 1000 900] /ItalicAngle 0 /Ascent 800 /Descent "
+        b"-200 /StemV 80 /MissingWidth 1000 >> >>"
+    )
+    document = read_bytes(tmp_path, make_pdf(content, font=font))
+    assert document.reader == "pdfium"
+    assert "I write with a printer driver" in document.text
 
 
 @pytest.mark.usefixtures("pdfium")
