@@ -6,6 +6,7 @@ exit, and the job goes on. The child starts in about 0.1 s. What it says is meas
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,10 +55,12 @@ def read(path: Path, *, max_pages: int, max_chars: int, progress: Callable[[floa
 
     Raises JobError ``too_many_pages``, ``too_much_text``. No child is left, whatever is raised.
     """
+    # What it parses is a stranger's: it is not given the job's secrets.
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
     # -P: this folder's modules do not stand in for the library's.
     command = [sys.executable, "-P", str(CHILD), str(path), str(max_pages), str(max_chars)]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
     ) as child:
         try:
             assert child.stdout is not None
