@@ -1,4 +1,4 @@
-"""A job's record as tests of the store and of what uses it need one."""
+"""A job's record and its launch, as tests need one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from annul.runtime.launch import Launch
 from annul.store import JobRecord
 
 
@@ -29,3 +30,28 @@ def record(seq: int = 1, **values: Any) -> JobRecord:
         "created_at": 1_700_000_000.5,
     }
     return JobRecord(**given | values)
+
+
+def launch(**values: Any) -> Launch:
+    """The first attempt of the job `j`, of which only `values` matter. Its directories are nowhere."""
+    given: dict[str, Any] = {
+        "job_id": "j",
+        "attempt": 1,
+        "type": "t",
+        "target": "m:a",
+        "params": b"{}",
+        "user": "ann",
+        "title": "",
+        "labels": {},
+        "run_dir": "/nowhere",
+        "attempt_dir": "/nowhere",
+        "user_dir": "/nowhere",
+        "notify": "/nowhere",
+        "env": {},
+        "memory_bytes": None,
+        "grace_s": 5.0,
+        "signal_tree": False,
+        "orphan_grace_s": 60.0,
+        "daemon": 1,
+    }
+    return Launch(**given | values)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from abc import abstractmethod
 from pathlib import Path
 
 import redis
@@ -45,8 +46,9 @@ class RedisSystem(System):
             server.flushall()
         self.start_workers(folder)
 
+    @abstractmethod
     def start_workers(self, folder: Path) -> None:
-        raise NotImplementedError
+        """Start the workers on an empty server."""
 
     def set_durable(self) -> None:
         with connect() as server:

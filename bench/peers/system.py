@@ -61,9 +61,8 @@ class System(ABC):
         """Many in one call. False: there is no such way."""
         return False
 
-    def set_durable(self) -> None:
-        """From now on a submit is on the disk when it returns."""
-        raise NotImplementedError
+    def set_durable(self) -> None:  # noqa: B027 - most always are, or never
+        """From now on a submit is on the disk when it returns, where `durable` says that this depends on Redis."""
 
     def stop(self) -> None:
         """End what `start` started, and all that came of it."""

@@ -20,13 +20,13 @@ from annul import ending, lifecycle, proc, stopping
 from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
-from annul.launcher import Process
 from annul.lifecycle import Conclusion, Event, Leader
 from annul.registry import Active, Registry
 from annul.runtime.launch import Launch
 from annul.scheduling import Entry
 from annul.store import JobRecord
 from annul.tree import send_by
+from annul.zygote import Process
 from annul_client.wire import ErrorInfo, Progress, State
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ from annul import ending, lifecycle, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
-from annul.launcher import Launcher, Listener, Profile, Terms
+from annul.launcher import Launcher, Listener
 from annul.ledger import Ledger
 from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.store import JobRecord, Store
 from annul.sweeper import Sweeper
 from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of, own_group
+from annul.zygote import Profile, Terms
 from annul_client.wire import Progress, State
 
 _log = logging.getLogger(__name__)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import random
 import select
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from annul.jobs.resume import Resume
 from annul_client import CancelOutcome, Client, Job, State
 from annul_client.errors import RequestRefused
 from generating import BASE, OFFER
-from harness import DaemonProcess, processes_with, wait_until
+from harness import PREFIX, DaemonProcess, processes_with, wait_until
 from openai_server import OpenAIServer, hang, stream_cv, trickle, unauthorized
 from pdf import CV_LINES, make_pdf
 
@@ -36,9 +38,9 @@ HTML = (
 )
 
 
-def files_of(daemon: DaemonProcess) -> list[Path]:
-    """Every file in the users' directories."""
-    return [path for path in (daemon.state_dir / "users").rglob("*") if path.is_file()]
+def files_of(daemon: DaemonProcess, user: str = "*") -> list[Path]:
+    """Every file in a user's directory, or in all of them."""
+    return [path for path in (daemon.state_dir / "users").glob(f"{user}/**/*") if path.is_file()]
 
 
 def finished(client: Client, params: dict[str, Any], **terms: Any) -> Job:
@@ -52,12 +54,18 @@ def failed(job: Job) -> str:
     return job.error.code
 
 
-@pytest.fixture
-def daemon(make_daemon: Callable[..., DaemonProcess]) -> DaemonProcess:
-    """One without a key, and without leave to fetch from private addresses, whatever this machine has."""
-    found = make_daemon(env={"OPENAI_API_KEY": "", "ANNUL_ALLOW_PRIVATE_ADDRESSES": ""})
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonProcess]:
+    """One for all tests here, without a key, and without leave to fetch from private addresses.
+
+    A user's jobs leave files, so a test counts those of its own users or jobs.
+    """
+    base = Path(tempfile.mkdtemp(prefix=PREFIX))
+    found = DaemonProcess(base, "--no-warm", env={"OPENAI_API_KEY": "", "ANNUL_ALLOW_PRIVATE_ADDRESSES": ""})
     found.start()
-    return found
+    yield found
+    found.stop()
+    shutil.rmtree(base)
 
 
 # --- it completes -----------------------------------------------------------------------------------------------
@@ -70,7 +78,7 @@ def test_offline(daemon: DaemonProcess, client: Client) -> None:
     assert job.result["engine"] == "offline"
     file = daemon.state_dir / "users" / "u1" / "cvs" / f"{job.id}.json"
     assert job.files[0] == job.result["files"][0] == str(file)
-    assert sorted(job.files) == sorted(str(path) for path in files_of(daemon))
+    assert sorted(job.files) == sorted(str(path) for path in files_of(daemon, "u1"))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     written = json.loads(file.read_text())
@@ -82,16 +90,16 @@ def test_offline(daemon: DaemonProcess, client: Client) -> None:
 
 def test_from_an_import(daemon: DaemonProcess, client: Client) -> None:
     """The base by the id of this user's job, also of one of this type; another user's id is no CV."""
-    imported = client.wait(client.submit("import-pdf", {"pdf": make_pdf([CV_LINES])}, user="u1").id, 60)
+    imported = client.wait(client.submit("import-pdf", {"pdf": make_pdf([CV_LINES])}, user="u2").id, 60)
     assert imported.state is State.COMPLETED, imported
     offer = OFFER.read_text()
-    first = finished(client, {"cv_id": imported.id, "offer": offer}, user="u1")
+    first = finished(client, {"cv_id": imported.id, "offer": offer}, user="u2")
     assert first.result["cv"]["basics"]["name"] == "Camille Durand"
-    second = finished(client, {"cv_id": first.id, "offer": offer}, user="u1")
+    second = finished(client, {"cv_id": first.id, "offer": offer}, user="u2")
     assert second.state is State.COMPLETED
-    for cv_id in (imported.id, f"../../u1/cvs/{imported.id}", f"../{imported.id}", str(daemon.state_dir)):
-        assert failed(finished(client, {"cv_id": cv_id, "offer": offer}, user="u2")) == "no_such_cv"
-    assert {path.parts[-3] for path in files_of(daemon)} == {"u1"}
+    for cv_id in (imported.id, f"../../u2/cvs/{imported.id}", f"../{imported.id}", str(daemon.state_dir)):
+        assert failed(finished(client, {"cv_id": cv_id, "offer": offer}, user="u3")) == "no_such_cv"
+    assert files_of(daemon, "u3") == []
 
 
 def test_openai(make_daemon: Callable[..., DaemonProcess]) -> None:
@@ -126,12 +134,12 @@ def annul(daemon: DaemonProcess, *args: str) -> subprocess.CompletedProcess[str]
 def test_several_offers_in_one_call(daemon: DaemonProcess, client: Client, tmp_path: Path) -> None:
     """One `submit_many`, a job for each offer; from the terminal too, where jobs are called by their offers."""
     texts = [f"Requirements\n- {skill} and Snowflake, every day" for skill in ("Python", "Rust", "Ansible")]
-    jobs = [{"type": "generate-cv", "params": {"cv": FILES["cv"], "offer": text}} for text in texts]
+    jobs = [{"type": "generate-cv", "user": "u4", "params": {"cv": FILES["cv"], "offer": text}} for text in texts]
     for skill, one in zip(("Python", "Rust", "Ansible"), client.submit_many(jobs), strict=True):
         assert one.job is not None
         job = client.wait(one.job.id, 60)
         assert job.result["report"]["keywords"]["found"] == [skill]
-    assert len({path.stem for path in files_of(daemon)}) == 3
+    assert len({path.stem for path in files_of(daemon, "u4")}) == 3
     page = tmp_path / "page.html"
     page.write_bytes(HTML)
     offers = ["--offer-file", str(OFFER), "--offer-file", str(page)]
@@ -175,7 +183,7 @@ def cancel_at_random(
     for _ in range(2 * CANCELS):
         if accepted == CANCELS:
             return
-        job = client.submit("generate-cv", params)
+        job = client.submit("generate-cv", params, user="hasty")
         try:
             client.wait(job.id, moments.uniform(0, within_s))
         except TimeoutError:
@@ -222,16 +230,19 @@ def test_cancels_openai(make_daemon: Callable[..., DaemonProcess]) -> None:
         daemon = make_daemon(env={"OPENAI_API_KEY": "sk-test-secret", "OPENAI_BASE_URL": server.base_url})
         daemon.start()
         with daemon.client() as client:
-            first = client.submit("generate-cv", FILES)
-            server.wait_request()  # its zygote is warm now
-            client.cancel(first.id)
-            jobs = list(cancel_at_random(daemon, client, FILES, 0.25, 7))
+            for number in (1, 2):  # at the first its zygote is started
+                began = time.monotonic()
+                first = client.submit("generate-cv", FILES)
+                server.wait_request(number)
+                asked_s = time.monotonic() - began
+                client.cancel(first.id)
+            jobs = list(cancel_at_random(daemon, client, FILES, 2.5 * asked_s, 7))
             assert len(jobs) == CANCELS
             assert files_of(daemon) == []
         server.wait_closed()
-        assert len(server.requests) <= CANCELS + 1
+        assert len(server.requests) <= CANCELS + 2
         gone = max((job.cancel.gone_s or 0) for job in jobs if job.cancel)
-        print(f"openai: {len(server.requests) - 1} of {CANCELS} had asked; gone after {1000 * gone:.1f} ms at most")
+        print(f"openai: {len(server.requests) - 2} of {CANCELS} had asked; gone after {1000 * gone:.1f} ms at most")
         assert "sk-test-secret" not in daemon.said()
 
 
@@ -280,9 +291,9 @@ def test_an_offer_from_the_web(
 ) -> None:
     """Loopback is refused, and nothing sent there; where who runs the daemon allows it the page is read."""
     with Site(HTML) as site:
-        assert failed(finished(client, {"cv": FILES["cv"], "offer_url": site.url})) == "address_refused"
+        assert failed(finished(client, {"cv": FILES["cv"], "offer_url": site.url}, user="u5")) == "address_refused"
         assert site.requests == 0
-        assert files_of(daemon) == []
+        assert files_of(daemon, "u5") == []
         open_to_all = make_daemon(env={"OPENAI_API_KEY": "", "ANNUL_ALLOW_PRIVATE_ADDRESSES": "1"}, name="open")
         open_to_all.start()
         with open_to_all.client() as other, Site(None) as silent:
@@ -353,8 +364,8 @@ def test_bad_input_ends_clearly(daemon: DaemonProcess, client: Client) -> None:
     for case, (params, code) in BAD.items():
         cv = {} if "cv" in params else {"cv": FILES["cv"]}
         offer = {} if "offer_file" in params or "offer_url" in params else {"offer": OFFER.read_text()}
-        job = finished(client, {**params, **cv, **offer, "engine": "offline"})
+        job = finished(client, {**params, **cv, **offer, "engine": "offline"}, user="u6")
         assert failed(job) in code.split("|"), (case, job.error)
         assert "secret" not in (job.error.message if job.error else ""), case
-    assert files_of(daemon) == []
+    assert files_of(daemon, "u6") == []
     assert client.ping().running == 0

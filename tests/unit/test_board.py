@@ -21,9 +21,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import records
 from annul.board import _REPORTS, SIZE, Board, Notice
 from annul.runtime.context import JobContext, Notifier
-from annul.runtime.launch import Launch
 from annul.runtime.signal import JobSignal
 from harness import alive, wait_until
 
@@ -31,26 +31,7 @@ from harness import alive, wait_until
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 NOTICE = Notice("cancel", "no longer wanted", "ann", 5.0, 1_700_000_000.25)
-LAUNCH = Launch(
-    job_id="j",
-    attempt=1,
-    type="t",
-    target="m:a",
-    params=b"{}",
-    user="ann",
-    title="",
-    labels={},
-    run_dir="/r",
-    attempt_dir="/a",
-    user_dir="/u",
-    notify="/n",
-    env={},
-    memory_bytes=None,
-    grace_s=5.0,
-    signal_tree=False,
-    orphan_grace_s=60.0,
-    daemon=1,
-)
+LAUNCH = records.launch()
 
 
 @contextmanager

@@ -7,12 +7,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
 
 from annul.errors import Cancelled, JobError
+from annul.jobs.cv_pdf import PAPERS, TEMPLATES
 from annul.jobs.generate_cv import GenerateCv, generate_cv
 from annul.jobs.generate_cv.edits import apply
 from annul.jobs.import_pdf import ImportPdf, import_pdf
@@ -225,7 +226,8 @@ FILES = {"cv": str(BASE), "offer_file": str(OFFER)}
         {}, {"cv": "x"}, {"offer": "x"}, {**FILES, "cv_id": "x"}, {**FILES, "offer": "x"}, {**FILES, "offer_url": "http://x"},
         {**FILES, "engine": "guess"}, {**FILES, "pages": 0}, {**FILES, "pages": 3}, {**FILES, "unknown": 1},
         {"cv": "x", "offer": ""}, {"cv": "x", "offer": "x" * 200_001}, {"cv": "x", "offer_url": "x" * 3000},
-        {**FILES, "language": "it"}, {**FILES, "pdf": "yes"}, {"cv_id": "", "offer": "x"},
+        {**FILES, "language": "it"}, {**FILES, "template": "none"}, {**FILES, "paper": "a0"}, {**FILES, "pdf": "yes"},
+        {"cv_id": "", "offer": "x"},
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(params: dict[str, Any]) -> None:
@@ -266,11 +268,10 @@ def test_no_pdf_is_made_where_none_is_wanted(ctx: Context) -> None:
 
 def test_the_pdf(ctx: Context) -> None:
     """Rendered where typst is installed: the tailored CV, on as many pages as asked for, for its owner only."""
-    cv_pdf = pytest.importorskip("annul.jobs.cv_pdf")
     pytest.importorskip("typst")
     from pypdf import PdfReader
 
-    for template in cv_pdf.TEMPLATES:
+    for template in TEMPLATES:
         result = run(ctx, pdf=True, template=template, pages=1)
         assert result.report.pdf
         assert [Path(file).suffix for file in result.files] == [".json", ".pdf"]
@@ -285,7 +286,6 @@ def test_the_pdf(ctx: Context) -> None:
 
 def test_a_long_cv_is_cut_until_its_pdf_fits(ctx: Context, tmp_path: Path) -> None:
     """The pages are counted in the PDF itself, in a bounded number of renderings."""
-    pytest.importorskip("annul.jobs.cv_pdf")
     pytest.importorskip("typst")
     path = tmp_path / "long.json"
     path.write_text(json.dumps(long_cv()))
@@ -295,14 +295,21 @@ def test_a_long_cv_is_cut_until_its_pdf_fits(ctx: Context, tmp_path: Path) -> No
     assert sum("rendering" in stage for _, stage in ctx.told) <= 12
 
 
-@pytest.mark.parametrize(("params", "code"), [({"template": "none"}, "bad_template"), ({"paper": "a0"}, "bad_paper")])
-def test_names_of_templates_and_papers(ctx: Context, params: dict[str, Any], code: str) -> None:
-    """Unknown ones fail before any work is done, and the known ones are named."""
-    pytest.importorskip("annul.jobs.cv_pdf")
+def test_templates_and_papers_are_the_renderers() -> None:
+    """What the parameters take is what there is."""
+    hints = get_type_hints(GenerateCv)
+    assert (get_args(hints["template"]), get_args(hints["paper"])) == (TEMPLATES, PAPERS)
+
+
+def test_without_a_renderer(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where typst is not installed: no PDF, and the report says why; a job that asks for one fails."""
+    monkeypatch.setitem(sys.modules, "typst", None)
+    result = run(ctx, pages=1)
+    assert [Path(file).suffix for file in result.files] == [".json"]
+    assert any("No PDF" in note and "annul[pdf]" in note for note in result.report.uncertain)
     with pytest.raises(JobError) as caught:
-        run(ctx, **params)
-    assert caught.value.code == code
-    assert len(ctx.told) == 1
+        run(ctx, pdf=True)
+    assert caught.value.code == "no_renderer"
 
 
 def test_the_daemon_imports_no_heavy_library() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import records
 from annul.lifecycle import Verdict
 from annul.runtime import outcome
 from annul.runtime.launch import (
@@ -21,7 +22,6 @@ from annul.runtime.launch import (
     Exited,
     Forked,
     FromZygote,
-    Launch,
     NotForked,
     Ready,
     Unframer,
@@ -32,26 +32,7 @@ from annul.runtime.launch import (
 from annul.runtime.outcome import Outcome
 from annul_client.wire import ErrorInfo, Stage
 
-LAUNCH = Launch(
-    job_id="j",
-    attempt=3,
-    type="t",
-    target="m:a",
-    params=b'{"x": "\xc3\xa9"}',
-    user="ann",
-    title="Zoë",
-    labels={"a": "b"},
-    run_dir="/r",
-    attempt_dir="/a",
-    user_dir="/u",
-    notify="/n",
-    env={"A": "b=c"},
-    memory_bytes=None,
-    grace_s=5.0,
-    signal_tree=False,
-    orphan_grace_s=60.0,
-    daemon=1,
-)
+LAUNCH = records.launch(attempt=3, params=b'{"x": "\xc3\xa9"}', title="Zoë", labels={"a": "b"}, env={"A": "b=c"})
 
 ANSWERS = [
     Ready(),

@@ -13,31 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
+import records
 from annul import proc
-from annul.launcher import SPARE_AGE_S, Launcher, Listener, Process, Terms, Zygote
-from annul.runtime.launch import Launch
+from annul.launcher import SPARE_AGE_S, Launcher, Listener
+from annul.zygote import Process, Terms, Zygote
 from harness import alive, no_descriptors, wait_until
 
-LAUNCH = Launch(
-    job_id="j",
-    attempt=1,
-    type="t",
-    target="m:a",
-    params=b"{}",
-    user="ann",
-    title="",
-    labels={},
-    run_dir="/nowhere",  # so it runs nothing
-    attempt_dir="/nowhere",
-    user_dir="/nowhere",
-    notify="/nowhere",
-    env={},
-    memory_bytes=None,
-    grace_s=5.0,
-    signal_tree=False,
-    orphan_grace_s=60.0,
-    daemon=1,
-)
+LAUNCH = records.launch()  # it has no directories: so it runs nothing
 
 
 def terms_in(folder: Path, **more: Any) -> Terms:

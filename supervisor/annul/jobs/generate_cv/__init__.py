@@ -53,8 +53,8 @@ class GenerateCv(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, froze
     language: Literal["auto", "en", "fr", "de", "es"] = "auto"  # of the CV; auto: told by its words
     pages: Annotated[int, Meta(ge=1, le=2)] = 2  # what does not fit is cut, the least relevant first
     pdf: bool | None = None  # None: where the renderer is installed
-    template: str | None = None  # of the PDF; None: the renderer's first
-    paper: str | None = None  # None: the renderer's first
+    template: Literal["classic", "sidebar"] = "classic"  # of the PDF
+    paper: Literal["a4", "letter"] = "a4"
 
     def __post_init__(self) -> None:
         for names in (("cv", "cv_id"), ("offer", "offer_file", "offer_url")):

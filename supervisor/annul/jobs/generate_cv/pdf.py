@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from annul.errors import JobError
+from annul.jobs.cv_pdf import render
 from annul.jobs.generate_cv import fit
 from annul.jobs.resume import Resume
-
 
 _TOO_MANY = 10_000  # pages: of what is beyond what the renderer takes
 
@@ -20,15 +19,15 @@ class Printer:
     """Renders versions of a CV and remembers the last; without a renderer it estimates.
 
     `wanted`: True, the job fails where there is no renderer; None, it goes without; False, none is used.
-    Raises JobError ``no_renderer``, ``bad_template``, ``bad_paper``, and what `annul.jobs.cv_pdf.render` raises.
+    Raises JobError: what `annul.jobs.cv_pdf.render` raises, where a PDF was asked for.
     """
 
     def __init__(
         self,
         *,
         wanted: bool | None,
-        template: str | None,
-        paper: str | None,
+        template: str,
+        paper: str,
         language: str,
         rendering: Callable[[int], None],
     ) -> None:
@@ -44,53 +43,29 @@ class Printer:
         self.missing = ""  # why there is no PDF
         if wanted is False:
             self.missing = "none was asked for"
-        self._check()
 
-    def _check(self) -> None:
-        """Wrong names before any work is done."""
-        try:
-            cv_pdf = importlib.import_module("annul.jobs.cv_pdf")
-        except ImportError:
-            self._without("the renderer (annul[pdf]) is not installed")
-            return
-        for what, given, known in (
-            ("template", self._template, cv_pdf.TEMPLATES),
-            ("paper", self._paper, cv_pdf.PAPERS),
-        ):
-            if given is not None and given not in known:
-                raise JobError(
-                    f"bad_{what}", f"making the PDF: there is no {what} {given[:40]!r}; known: {', '.join(known)}"
-                )
-        self._template = self._template or next(iter(cv_pdf.TEMPLATES))
-        self._paper = self._paper or next(iter(cv_pdf.PAPERS))
-
-    def _without(self, why: str, error: JobError | None = None) -> None:
+    def _without(self, error: JobError) -> None:
         """Go on without a PDF; not where one was asked for."""
         if self._wanted:
-            if error is not None:
-                raise error
-            raise JobError("no_renderer", f"making the PDF: {why}. Install annul[pdf], or ask for none (pdf: false).")
-        self.missing = self.missing or why
+            raise error
+        self.missing = error.message
 
     def pages(self, document: dict[str, Any]) -> int:
         """How many pages a CV takes."""
         if not self.missing:
-            render = importlib.import_module("annul.jobs.cv_pdf").render
             self._count += 1
             self._rendering(self._count)
             cv = msgspec.convert(document, Resume)
-            assert self._template is not None
-            assert self._paper is not None
             try:
                 rendered = render(cv, template=self._template, paper=self._paper, language=self._language)
             except JobError as error:
                 if error.code == "too_large" and document != self._final:
                     return _TOO_MANY  # with more cut it may not be
-                self._without(error.message, error)
+                self._without(error)
             else:
                 self._last = (msgspec.json.encode(document), rendered.pdf)
-                self.notes = tuple(rendered.notes)
-                return int(rendered.pages)
+                self.notes = rendered.notes
+                return rendered.pages
         return fit.estimate(document)
 
     def pdf(self, document: dict[str, Any]) -> bytes | None:
