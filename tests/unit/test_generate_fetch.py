@@ -398,3 +398,47 @@ def test_a_cancel_closes_the_socket(when: str) -> None:
             finally:
                 child.kill()
     print(f"cancelled {when}: the server saw the close after {(server.closed[0] - sent) * 1e3:.2f} ms")
+
+
+STUCK = """
+import os, signal, socket, sys, threading
+from annul.errors import Cancelled
+from annul.jobs.generate_cv.fetch import fetch
+
+def on_term(number, frame):
+    raise Cancelled
+
+def never(*args, **options):
+    os.write(1, b"asked\\n")
+    threading.Event().wait()
+
+socket.getaddrinfo = never
+signal.signal(signal.SIGTERM, on_term)
+try:
+    fetch("http://offers.example/", progress=lambda fraction, stage: None)
+except Cancelled:
+    os.write(1, b"cancelled\\n")
+"""
+
+
+def test_a_cancel_does_not_wait_for_a_name() -> None:
+    """A resolver that does not answer is left behind, and keeps no process alive."""
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "asked\n"
+            child.send_signal(signal.SIGTERM)
+            assert child.stdout.readline() == "cancelled\n"
+            assert child.wait(20) == 0
+        finally:
+            child.kill()
+
+
+def test_a_name_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is also for a resolver that does not answer."""
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: release.wait(20) and [])
+    try:
+        assert failure("http://offers.example/", seconds=0.1).code == "offer_timeout"
+    finally:
+        release.set()
