@@ -14,8 +14,8 @@ import msgspec
 from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.pdf.columns import arrange
 from annul.jobs.pdf.document import Document
-from annul.jobs.pdf.headings import field_of
-from annul.jobs.pdf.lines import Line
+from annul.jobs.pdf.headings import field_of, told_by_a_word
+from annul.jobs.pdf.lines import Line, Segment
 
 Style = tuple[str, float, bool, bool]  # font, size, bold, capitals
 _NUMBERS = re.compile(r"\d+")
@@ -62,6 +62,7 @@ def style_of(line: Line) -> Style:
 
 def split(lines: list[Line]) -> list[Section]:
     """Sections in reading order. The first is what stands before any heading ("top"); it may be empty."""
+    lines = _whole_headings(lines)
     heads = _headings(lines)
     sections = [Section("top", "", [])]
     now = sections[0]
@@ -102,17 +103,45 @@ def _continued(
     return by_left[near] if near is not None and abs(near - line.left) < 12 else now
 
 
+def _whole_headings(lines: list[Line]) -> list[Line]:
+    """The lines, with headings that break over two lines of a narrow column made one."""
+    out: list[Line] = []
+    for line in lines:
+        if out and _is_rest_of_heading(out[-1], line):
+            first, second = out[-1].parts[0], line.parts[0]
+            whole = msgspec.structs.replace(first, text=f"{first.text} {second.text}", x1=max(first.x1, second.x1), runs=[])
+            out[-1] = msgspec.structs.replace(out[-1], parts=[whole])
+        else:
+            out.append(line)
+    return out
+
+
+def _is_rest_of_heading(above: Line, line: Line) -> bool:
+    if len(above.parts) > 1 or len(line.parts) > 1 or above.bullet or line.bullet:
+        return False
+    first, second = above.parts[0], line.parts[0]
+    if (above.page, above.column) != (line.page, line.column) or style_of(above) != style_of(line):
+        return False
+    if not 0 < line.gap < 1.7 * line.size or len(first.text) + len(second.text) > 50:
+        return False
+    fields = field_of(first.text), field_of(second.text)
+    return field_of(f"{first.text} {second.text}") is not None and (None in fields or fields[0] == fields[1])
+
+
 def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     """Index of each heading's line: its field and its words."""
     known: dict[int, str] = {}
     used: Counter[Style] = Counter()
+    if not lines:
+        return {}
+    body = _body(lines)
     for index, line in enumerate(lines):
         if line.bullet:
             continue
         used[style_of(line)] += 1
         text = line.parts[0].text.rstrip(" :")
         if (
-            text[:1].islower()
+            (text[:1].islower() and not (_stands_out(line.parts[0], body) and len(line.parts) == 1))
             or text.endswith((".", ","))
             or (line.parts[0].text.endswith(":") and len(line.parts) > 1)
         ):
@@ -121,7 +150,6 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
             known[index] = field
     if not known:
         return {}
-    body = _body(lines)
     by_style: dict[Style, list[int]] = defaultdict(list)
     for index in known:
         by_style[style_of(lines[index])].append(index)
@@ -161,6 +189,11 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     loud = {style for style in good if style[2] or style[3] or style[1] > body[1] + 0.7}
     heads.update(_unknown(lines, heads, used, loud, by_style))
     return heads
+
+
+def _stands_out(part: Segment, body: Style) -> bool:
+    """Bolder or larger than the text: it may be a heading in small letters."""
+    return (part.head_bold and not body[2]) or part.size > body[1] + 1.4
 
 
 def _hangs(line: Line) -> bool:
@@ -206,12 +239,13 @@ def _unknown(
             continue
         if index < first and line.page == 1 and line.column == lines[first].column:
             continue  # the name, perhaps
-        # Many lines in this style, few of them known: it is the style of titles in entries.
-        if len(by_style[style]) < 0.5 * used[style] or len(by_style[style]) < 2:
-            continue
         text = line.parts[0].text
+        told = told_by_a_word(text)
+        # Many lines in this style, few of them known: it is the style of titles in entries.
+        if not told and (len(by_style[style]) < 0.5 * used[style] or len(by_style[style]) < 2):
+            continue
         words = len(text.split())
         aligned = any(abs(line.x0 - left) < 3 for left in lefts) or style[3]
         if 0 < words <= 6 and not periods(text) and "@" not in text and len(text) > 2 and aligned:
-            found[index] = ("other", text)
+            found[index] = (told or "other", text)
     return found

@@ -12,7 +12,7 @@ def _pattern(words: str) -> re.Pattern[str]:
     parts = []
     for word in sorted({word.strip() for word in words.replace("\n", " ").split("|")} - {""}, key=len, reverse=True):
         core = re.escape(word.strip("*")).replace(r"\ ", r"\s+")
-        parts.append((r"\w*" if word.startswith("*") else r"\b") + core + (r"\w*" if word.endswith("*") else r"\b"))
+        parts.append((r"\w*" if word.startswith("*") else r"(?<!\w)") + core + (r"\w*" if word.endswith("*") else r"(?!\w)"))
     return re.compile("|".join(parts))
 
 
@@ -50,7 +50,16 @@ POSITION = _pattern(
     sachbearbeiter*|referent*|*kaufmann|*kauffrau|auszubildende*|projektmanager*|hilfskraft|forscher*|ingenier*|
     desarrollador*|gerente*|jefe*|jefa*|becari*|profesor*|investigador*|tecnic*|consultor*|asesor*|analista*|
     disenador*|administrativ*|enfermer*|abogad*|practicas|practicante|medic*|sviluppat*|ingegner*|responsabile*|
-    impiegat*|tirocinante|docente|ricercat*"""
+    impiegat*|tirocinante|docente|ricercat*|architett*|avvocat*|magazzinier*|cuoc*|cameriere|cameriera|
+    infermier*|contabile|commess*|autista|operai*|segretari*|insegnant*|muratore|elettricista|barista|addett*|
+    programador*|desenvolvedor*|enfermeir*|advogad*|professor*|vendedor*|cozinheir*|motorista|estagiari*|
+    coordenador*|diretor*|engenheir*|recepcionista|medewerk*|*medewerker|teamleider|*leider|verpleegkundig*|
+    docent|leraar|lerares|boekhoud*|*monteur|kok|verkoper|verkoopster|stagiair*|directeur|ontwikkelaar|
+    adviseur|magazijn*|chauffeur|maestra|maestro|dependient*|mozo|repartidor*|peluquer*|arquitect*|
+    electricista|ingenieur|aider|keeper|cleaner|baker|butcher|builder|labourer|plasterer|roofer|solicitor|
+    barrister|trainee|commis|chef de partie|sous chef|midwife|radiographer|optician|scrum master|product owner|
+    postdoctoral*|*referendar*|*stationsleitung|*sachbearbeiter*|*kraft|*helfer|*helferin|*meister*|
+    *angestellte*|pflegedienst*|*hilfe|*assistenz"""
 )
 COMPANY = _pattern(
     """inc|inc.|ltd|llc|llp|corp|corporation|company|co.|gmbh|ag|kg|ug|se|sa|s.a.|s.a|sas|sarl|eurl|scop|plc|bv|b.v.|
@@ -60,7 +69,13 @@ COMPANY = _pattern(
     stiftung|technologies|technology|solutions|systems|software|services|consulting|partners|holdings|industries|
     studio|studios|media|research|cnrs|inria|inserm|self-employed|self employed|independant|selbststandig|city of|
     department|mairie|association|council|society|club|stadt|centre|center|works|werke|robotics|networks|energy|
-    pharma|motors|airlines|press|restaurant|hotel|consortium|organization|organisation"""
+    pharma|motors|airlines|press|restaurant|hotel|consortium|organization|organisation|srls|s.r.l.s|ltda|eireli|
+    s.p.a.|s.r.l.|b.v.|n.v.|s.l.|s.l.u|slu|pty|oyj|aps|a/s|as|asa|sp. z o.o.|sp z o.o|kft|cooperativa|coop|ospedale|
+    hospital de|ayuntamiento|comune|prefeitura|gemeente|stadtwerke|krankenhaus|*krankenhaus|*klinikum|
+    *gericht|kanzlei|cabinet|etude|studio legale|ehpad|colegio|ceip|ies|escuela|scuola|istituto|politecnico|
+    banco|banca|caja|autohaus|maschinenbau|osteria|trattoria|brasserie|boulangerie|pharmacie|farmacia|
+    farmacia|apotheke|logistics|logistik|logistica|transports|trasporti|construction|constructions|travaux|
+    batiment|stores|store|foods|credit union|trust|council|nhs|care home|village|academy|institution"""
 )
 SCHOOL = _pattern(
     """university|universit*|universidad*|universita|universidade|uni|college|school|institute|institut|instituto|
@@ -69,7 +84,10 @@ SCHOOL = _pattern(
     supelec|centrale*|mines|ponts|sciences po|sorbonne|upmc|campus|cfa|cnam|greta|ifsi|conservatoire|hochschule*|
     fachhochschule*|gymnasium|realschule|berufsschule|schule|*schule|oberstufe|lyceum|liceo|colegio|escuela|mit|
     eth|epfl|kth|ucla|uc berkeley|ucl|lse|kaist|caltech|eth zurich|tu|udacity|coursera|bootcamp|
-    openclassrooms|le wagon|ecole 42|high school|kolleg|uned"""
+    openclassrooms|le wagon|ecole 42|high school|kolleg|uned|roc|mbo college|hbo|hogeschool|universiteit|
+    technische universiteit|basisschool|istituto tecnico|scuola|politechnika|uniwersytet|universitet|hogskola|
+    hogskolan|universitetet|ortaokul|institucion|faculdade|etec|senai|fatec|usp|lycee professionnel|estp|ifsi|
+    academy of|law school|business school|medical school|*fachschule|*akademie|*gymnasium|*kolleg|*universitat"""
 )
 DEGREE = _pattern(
     """bachelor*|master*|ph.d.|ph.d|phd|ph. d.|doctor|doctorate|doctoral|doctorat|b.s.|b.s|bs|bsc|b.sc.|b.sc|ba|b.a.|
@@ -83,7 +101,13 @@ DEGREE = _pattern(
     grado*|licenciatura|licenciad*|ingenieria|ingeniero|ingeniera|doctorado|diplomatura|bachillerato|tecnico*|
     laurea|laurea magistrale|dottorato|diploma di*|maturita|bacharel*|mestrado|doutorado|studies|studium|
     studiengang|master studies|bachelor studies|master's|bachelor's|b.com|bcom|bba|b.ed|m.ed|m.phil|mphil|dphil|
-    ll.m|ll.b|pgce|b.arch|m.arch|mres|bfa|mfa|b.f.a|m.f.a"""
+    ll.m|ll.b|pgce|b.arch|m.arch|mres|bfa|mfa|b.f.a|m.f.a|legal practice course|bacharelado|tecnologo|ensino medio|
+    curso tecnico|pos-graduacao|especializacao|mbo*|hbo*|vwo|havo|vmbo|propedeuse|maturita*|perito|ragioneria|
+    qualifica professionale|dottorato di ricerca|master's degree|bachelor's degree|exchange semester|foundation|
+    nvq|hnd|hnc|a-level|baccalaureate|staatsexamen|referendariat|meister*|umschulung|realschulabschluss|
+    hauptschulabschluss|hochschulreife|allgemeine hochschulreife|diplome d'etat|diplome d'ingenieur|
+    certificat d'aptitude|mention complementaire|licence pro|grado en|grado superior|ciclo formativo|e.s.o|eso|
+    cfgs|cfgm|magisterio"""
 )
 FLUENCY = _pattern(
     """native|native speaker|mother tongue|bilingual|fluent|fluently|proficient|professional*|full professional|
@@ -93,7 +117,9 @@ FLUENCY = _pattern(
     niveau|bonnes notions|bon niveau|professionnel*|muttersprache|fliessend|fließend|verhandlungssicher|
     grundkenntnisse|gut|sehr gut|gute kenntnisse|nativo|lengua materna|fluido|avanzado|intermedio|basico|
     madrelingua|fluente|buono|scolastico|skill level|limited|minimum|level|competent|konversationssicher|
-    in wort und schrift"""
+    in wort und schrift|moedertaal|vloeiend|goed|redelijk|matig|basis|uitstekend|natif|native-like|bilingual*|bilingue|
+    lingua madre|ottimo|discreto|elementare|intermedio|avanzato|base|nativa|fluente|avancado|intermediario|
+    basico|latinum|modersmal|flytande|plynny|ojczysty|mother-tongue|school level|upper-intermediate"""
 )
 LEVEL = _pattern(
     """beginner|novice|basic|basics|elementary|intermediate|advanced|expert|master|proficient|proficiency|competent|
@@ -112,7 +138,15 @@ LANGUAGES = _pattern(
     tschechisch|schwedisch|norwegisch|danisch|finnisch|turkisch|griechisch|latein|ukrainisch|ungarisch|rumanisch|
     kroatisch|ingles|frances|aleman|espanol|italiano|portugues|holandes|chino|japones|coreano|ruso|polaco|sueco|
     griego|castellano|gallego|euskera|valenciano|inglese|francese|tedesco|spagnolo|portoghese|cinese|giapponese|
-    russo|arabo"""
+    russo|arabo|mandarino|nederlands|engels|duits|frans|spaans|italiaans|portugees|chinees|arabisch|russisch|
+    turks|pools|fries|vlaams|islandes|sueco|noruego|danes|rumano|bulgaro|hebreo|hindi|coreano|tedesca|
+    alemao|mandarim|chines|hebraico|engelska|svenska|tyska|franska|spanska|norska|danska|finska|engelsk|tysk|
+    fransk|spansk|norsk|dansk|svensk|polski|angielski|niemiecki|francuski|hiszpanski|rosyjski|ukrainski|
+    isixhosa|xhosa|zulu|isizulu|afrikaans|sotho|tswana|yoruba|igbo|hausa|amharic|somali|wolof|bambara|lingala|
+    kabyle|berbere|amazigh|tagalog|filipino|nepali|sinhala|marathi|gujarati|kannada|malayalam|pashto|dari|
+    kurdish|kurdisch|kurde|armenian|georgian|azerbaijani|kazakh|uzbek|mongolian|khmer|lao|burmese|macedonian|
+    albanian|albanais|albanisch|bosnian|bosnisch|montenegrin|maltese|luxembourgish|letzebuergesch|
+    british sign language|bsl|asl|american sign language"""
 )
 COUNTRIES = {
     "france": "FR", "germany": "DE", "deutschland": "DE", "allemagne": "DE", "spain": "ES", "espana": "ES",
