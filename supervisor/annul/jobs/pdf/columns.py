@@ -115,11 +115,15 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     heads = [sum(field_of(segment.text) is not None for segment in side) for side in (left, right)]
     if any(count >= 2 and count > 0.5 * len(side) for count, side in zip(heads, (left, right), strict=True)):
         return 0.0  # headings hung in the margin
+    if any(_is_margin(side, other) for side, other in ((left, right), (right, left))):
+        return 0.0
     aligned = max(_aligned(left, right), _aligned(right, left))
     # Dates on the far side of the gutter that have their line on this one: it is not the gutter between columns.
     astray = [segment for segment in right if DATE.search(segment.text) and len(segment.text) < 40]
     astray_share = _aligned(astray, left) * len(astray) / len(right) if astray else 0.0
     size = float(len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1) * (1.0 - astray_share)
+    edge = min(segment.x0 for segment in right)
+    size *= 0.7 + 0.3 * sum(segment.x0 < edge + 4 for segment in right) / len(right)  # columns have a left edge
     if all(heads):
         return size * 2 if aligned < (0.95 if min(heads) > 1 else 0.6) else 0.0
     dates = max(
@@ -130,6 +134,18 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     if dates > 0.45 or extent < 60 or aligned > (0.45 if any(heads) else 0.7) or len(few) < 5:
         return 0.0
     return size
+
+
+def _is_margin(side: list[Segment], other: list[Segment]) -> bool:
+    """A margin of headings and dates, beside the text that they are of; or all dates in it are of lines there."""
+    dates = [segment for segment in side if DATE.search(segment.text) and len(segment.text) < 40]
+    heads = sum(field_of(segment.text) is not None for segment in side)
+    if len(dates) < 2:
+        return False
+    aligned = _aligned(dates, other)
+    if len(dates) + heads > 0.75 * len(side) and aligned > 0.6:
+        return True
+    return aligned > 0.8 and not any(DATE.search(segment.text) and len(segment.text) < 40 for segment in other)
 
 
 def _aligned(side: list[Segment], other: list[Segment]) -> float:

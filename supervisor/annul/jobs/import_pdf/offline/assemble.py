@@ -41,7 +41,7 @@ def resume(document: Document, sections: list[Section]) -> tuple[Resume, list[st
     cv = Resume(schema=SCHEMA_URL)
     unsure: list[str] = []
     unplaced: list[dict[str, str]] = []
-    sections = _labelled(_without_headings(sections, unsure))
+    sections = _spoken_apart(_labelled(_without_headings(sections, unsure)))
     found = contacts(document, sections)
     cv.basics = found.basics
     unsure += found.unsure
@@ -192,6 +192,34 @@ def _labelled(sections: list[Section]) -> list[Section]:
                 now = None
                 kept.append(line)
         section.lines = kept
+    return out
+
+
+def _spoken_apart(sections: list[Section]) -> list[Section]:
+    """The rows on languages of a section on skills of all kinds, labelled in the margin, as a section of their own."""
+    out: list[Section] = []
+    for section in sections:
+        out.append(section)
+        if section.field not in ("skills", "other"):
+            continue
+        spoken = Section("languages", "", [], section.column)
+        kept: list[Line] = []
+        inside = False
+        for line in section.lines:
+            first, *rest = line.parts
+            row = line
+            if rest:
+                label = field_of(first.text)
+                inside = label == "languages" and has(LANGUAGES, " ".join(part.text for part in rest))
+                if inside:
+                    spoken.title = spoken.title or first.text
+                if inside or (spoken.lines and label == "skills"):
+                    row = Line(parts=rest, page=line.page, column=line.column, left=line.left, gap=line.gap)
+            (spoken.lines if inside else kept).append(row)
+        if spoken.lines:
+            section.lines = kept
+            section.field = "skills" if kept else section.field
+            out.append(spoken)
     return out
 
 

@@ -34,7 +34,8 @@ _SEASON = (
 _PRESENT = (
     r"present(?:e|ly)?|current(?:ly)?|now|today|ongoing|to date|till date|date|aujourd\W?hui|actuel(?:lement)?|"
     r"a ce jour|ce jour|en cours|a aujourd\W?hui|maintenant|heute|jetzt|gegenwart|laufend|aktuell|actualidad|"
-    r"actual(?:mente|idade)?|hoy|la fecha|oggi|ad oggi|attuale|attualmente|presente|atualmente|atual|hoje|o momento|in corso|en curso|heden|nu|nutid|"
+    r"actual(?:mente|idade)?|hoy|la fecha|oggi|ad oggi|attuale|attualmente|presente|atualmente|atual|hoje|o momento|"
+    r"in corso|en curso|heden|nu|nutid|"
     r"dags dato|pagaende|obecnie|dzis|still|jusqu\W?a present|a present|jusqu\W?a maintenant|dato|idag"
 )
 _YEAR = r"(?:19[4-9]\d|20[0-6]\d)"
@@ -78,6 +79,10 @@ _SHARED_NUMBER = re.compile(
 _SINCE = re.compile(
     rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit(?:\s+dem)?|ab|desde|dal|sinds|vanaf|sedan|from|od|a\s+partir\s+de)\s+(?P<first>{_FIRST})",
     re.VERBOSE,
+)
+# "2015 2018", "2019 Present", where a column of dates or a font has lost the dash: at the beginning only.
+_DASHLESS = re.compile(
+    rf"^\s*(?P<first>{_FIRST})\s{{1,3}}(?:(?P<second>{_SECOND})|(?P<now>(?:{_PRESENT})(?![a-z])))", re.VERBOSE
 )
 _OPEN = re.compile(rf"(?P<first>{_FIRST})\s*(?:-{{1,3}}|–|—|→)\s*$", re.VERBOSE)
 _ONE = re.compile(rf"(?P<first>{_FIRST})", re.VERBOSE)
@@ -124,6 +129,10 @@ def periods(text: str) -> list[Period]:
             if end and end[:4] < start[:4]:
                 continue
             found.append(Period(start, end, bool(match["now"]), match.start(), match.end()))
+    if (bare := _DASHLESS.match(low)) and free(bare):
+        start, end = _iso(bare, "a"), _iso(bare, "b") if bare["second"] else None
+        if start and (bare["now"] or (end and len(end) == len(start) and end > start)):
+            found.append(Period(start, end, bool(bare["now"]), bare.start(), bare.end()))
     for match in _SHARED.finditer(low):
         if free(match):
             year = match["year"]

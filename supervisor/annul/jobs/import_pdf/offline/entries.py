@@ -40,7 +40,8 @@ class Entry(msgspec.Struct):
 
 def entries(lines: list[Line]) -> list[Entry]:
     """The entries of a section, in order."""
-    lines = mend_periods(ungrid(mend_titles(mend_words(list(lines)))))
+    lines = [line for line in lines if not _DURATION.fullmatch(flat(line.text))]
+    lines = mend_periods(ungrid(mend_titles(mend_words(lines))))
     if not lines:
         return []
     starts = _starts(lines)
@@ -60,20 +61,24 @@ def _with_employers(found: list[Entry]) -> list[Entry]:
     outer = looks[0] if looks else None
     if outer is None or all(look in (outer, None) for look in looks):
         return found
-    above: list[Piece] = []
+    above: list[Piece] = []  # the employer's line
+    inner: set[tuple[str, float, bool]] = set()  # how the lines of its posts look
     out: list[Entry] = []
-    for index, (entry, look) in enumerate(zip(found, looks, strict=True)):
+    for index, entry in enumerate(found):
+        look = looks[index]
         if look == outer:
-            above = [piece for piece in entry.head if piece.row == entry.head[0].row]
-            inner = {_look(piece) for piece in entry.head if piece.row != entry.head[0].row and not piece.first}
-            bare = not inner and not entry.bullets and not entry.prose
-            if bare and index + 1 < len(found) and looks[index + 1] not in (outer, None):
+            top = entry.head[0].row
+            above = [piece for piece in entry.head if piece.row == top]
+            inner = {_look(piece) for piece in entry.head if piece.row != top and not piece.first}
+            follows = index + 1 < len(found) and looks[index + 1] not in (outer, None)
+            if follows and not (inner or entry.bullets or entry.prose):
                 continue
-        elif look is not None and above and (not inner or look in inner):
-            inner = inner or {look}
+        if look in (outer, None) or (inner and look not in inner):
+            out.append(entry)
+        else:
+            inner = inner or {look} if look else inner
             shifted = [Piece(piece.text, piece.row + 1, piece.part, piece.first) for piece in entry.head]
-            entry = Entry([*above, *shifted], entry.period, entry.bullets, entry.prose)
-        out.append(entry)
+            out.append(Entry([*above, *shifted], entry.period, entry.bullets, entry.prose))
     return out
 
 
@@ -124,6 +129,7 @@ def _starts(lines: list[Line]) -> list[int]:
     offset = anchors[0] - first
     starts: list[int] = []
     floor = 0
+    looks = {style_of(line)[:3] for line in lines[first : anchors[0]]}  # of the lines above the first date
     for anchor in anchors:
         back = anchor
         while (
@@ -131,6 +137,7 @@ def _starts(lines: list[Line]) -> list[int]:
             and anchor - back < max(offset, 0)
             and not _is_body(lines[back - 1])
             and not _indented(lines[back - 1], lines[anchor].parts)
+            and style_of(lines[back - 1])[:3] in looks
         ):
             back -= 1
         if starts and back <= starts[-1]:
@@ -158,6 +165,9 @@ def _indented(line: Line, head: list[Segment]) -> bool:
 
     Browsers draw the marks of list items as shapes, which are no text: their indent is left.
     """
+    found = periods(head[0].text)
+    if found and found[0].begin < 2 and not fills(head[0].text):
+        return False  # where the words begin after the date is not known
     return (
         len(line.parts) == 1
         and line.x0 > head[0].x0 + 5
@@ -257,8 +267,14 @@ def _entry(lines: list[Line]) -> Entry:
             period = dated[0]
         if not parts:
             continue
-        under = bool(head) and period is not None and _indented(line, [piece.part for piece in head])
-        if not in_body and head and not line.bullet and not dated and (_is_body(line) or under or _complete(head, period)):
+        under = bool(head) and period is not None and _names_two(head) and _indented(line, [one.part for one in head])
+        if (
+            not in_body
+            and head
+            and not line.bullet
+            and not dated
+            and (_is_body(line) or under or _complete(head, period))
+        ):
             in_body = in_body or not all(place_score(text) >= 0.3 for _, text in parts)
         if not in_body and not line.bullet and row < 6:
             for part, text in parts:
@@ -287,6 +303,11 @@ def _entry(lines: list[Line]) -> Entry:
 def _complete(head: list[Piece], period: Period | None) -> bool:
     """The head says when, who and what: what follows is said about it."""
     return period is not None and sum(place_score(piece.text) < 0.3 for piece in head) >= 2
+
+
+def _names_two(head: list[Piece]) -> bool:
+    """The head has several pieces, or one that can be cut in two."""
+    return len(head) > 1 or bool(re.search(r",\s|\s[@|–—-]\s|\s(?:at|chez|bei)\s", head[0].text))
 
 
 def _runs_on(before: str, text: str, line: Line, previous: Line | None, width: float) -> bool:

@@ -9,7 +9,9 @@ from annul.jobs.import_pdf.offline.dates import fills, is_open, is_rest, periods
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has
 from annul.jobs.pdf.lines import Line, Segment
 
-_UNFINISHED = re.compile(r"(?:\b(?:in|of|and|the|for|et|de|des|du|en|und|für|im|der|y|del|di|e|do|da|van)|&|-|,)$", re.IGNORECASE)
+_UNFINISHED = re.compile(
+    r"(?:\b(?:in|of|and|the|for|et|de|des|du|en|und|für|im|der|y|del|di|e|do|da|van)|&|-|,)$", re.IGNORECASE
+)
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
 
 

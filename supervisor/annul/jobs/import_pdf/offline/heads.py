@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 
 from annul.jobs.import_pdf.offline.entries import Entry, Piece
 from annul.jobs.import_pdf.offline.links import URL
-from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, has, matched, place_score
+from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, begins, has, matched, place_score
 
 _AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
 _DASHED = re.compile(r"\s+[—–]\s+")
@@ -78,7 +78,9 @@ def split(entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]) -> 
 def _is_aside(piece: Piece, entry: Entry) -> bool:
     """At the right of a row, in a lighter print than what the row begins with: a place more often than a name."""
     first = next(other for other in entry.head if other.row == piece.row)
-    return piece.part is not first.part and piece.part.x0 > first.part.x1 and first.part.head_bold > piece.part.head_bold
+    return (
+        piece.part is not first.part and piece.part.x0 > first.part.x1 and first.part.head_bold > piece.part.head_bold
+    )
 
 
 def _town(texts: list[str], what: re.Pattern[str], who: re.Pattern[str]) -> tuple[str, str, str, bool] | None:
@@ -130,7 +132,10 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
             kinds = [(matched(what, part), matched(who, part)) for part in parts]
             joined: list[str] = [parts[0]]
             for part, kind, before in zip(parts[1:], kinds[1:], kinds, strict=False):
-                alike = (kind[0] > kind[1]) == (before[0] > before[1]) or (what is DEGREE and kind == (0, 0))
+                alike = (kind[0] > kind[1]) == (before[0] > before[1]) and (kind[1] > kind[0]) <= (
+                    before[1] > before[0]
+                )
+                alike = alike or (what is DEGREE and kind == (0, 0))
                 if alike and len(parts) - len(joined) > 1:
                     joined[-1] = f"{joined[-1]}, {part}"
                 else:
@@ -187,7 +192,7 @@ def assign(
         chosen, other = other, chosen
     rest = pieces[2:]
     if rest:
-        kinds = [(matched(who, piece) - matched(what, piece), piece) for piece in rest]
+        kinds = [(matched(who, piece) - matched(what, piece) + begins(who, piece), piece) for piece in rest]
         best = max(kinds, key=lambda kind: kind[0])
         # Three pieces, none of the first two a school: the third may be.
         if what is DEGREE and best[0] > 0 and not matched(who, other):

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from annul.jobs.import_pdf.offline.dates import periods
+from annul.jobs.import_pdf.offline.dates import fills, periods
 from annul.jobs.pdf.columns import arrange
 from annul.jobs.pdf.document import Document
 from annul.jobs.pdf.headings import field_of, told_by_a_word
@@ -48,8 +48,15 @@ def lines_of(document: Document) -> list[Line]:
             repeated = len(pages) > 1 and seen[_NUMBERS.sub("#", line.text)] > 1
             if margin and (repeated or _PAGE.search(line.text)) and not (line.page == 1 and line.y > 100):
                 continue
+            if line.y < 0.06 * heights[line.page] and line.gap > 3 * line.size and _is_imprint(line):
+                continue
             out.append(line)
     return out
+
+
+def _is_imprint(line: Line) -> bool:
+    """What a template prints at a page's foot: the day, the page, whose template it is."""
+    return all(fills(part.text) or _PAGE.search(part.text) or "©" in part.text for part in line.parts)
 
 
 def style_of(line: Line) -> Style:
@@ -109,7 +116,9 @@ def _whole_headings(lines: list[Line]) -> list[Line]:
     for line in lines:
         if out and _is_rest_of_heading(out[-1], line):
             first, second = out[-1].parts[0], line.parts[0]
-            whole = msgspec.structs.replace(first, text=f"{first.text} {second.text}", x1=max(first.x1, second.x1), runs=[])
+            whole = msgspec.structs.replace(
+                first, text=f"{first.text} {second.text}", x1=max(first.x1, second.x1), runs=[]
+            )
             out[-1] = msgspec.structs.replace(out[-1], parts=[whole])
         else:
             out.append(line)
