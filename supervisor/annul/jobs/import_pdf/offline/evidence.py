@@ -14,6 +14,7 @@ from annul.jobs.import_pdf.offline.sections import Section
 from annul.jobs.pdf.document import Document
 
 ENOUGH = 400  # letters; with less, only what is plainly something else is refused
+SPARSE = 0.01  # of the lines have a period of time: fewer than in any CV
 BOOK = 15  # pages; longer CVs are lists of dated lines, longer books are prose
 _OF_CVS = {"work", "education", "skills", "languages", "projects", "certificates", "volunteer", "interests", "awards"}
 _TITLE = re.compile(r"\b(?:curr[ií]cul(?:um|o)\b|r[ée]sum[ée]\b|lebenslauf|hoja de vida)", re.IGNORECASE)
@@ -94,7 +95,7 @@ def against(document: Document, sections: list[Section]) -> str:
         return ""
     lines = [line for section in sections for line in section.lines]
     long = sum(len(line.text) > 60 for line in lines) / max(1, len(lines))
-    if min(got.spans, 4) + got.reachable >= 4 and long < 0.7:
+    if min(got.spans, 4) + got.reachable >= 4 and got.spans > SPARSE * got.lines and long < 0.7:
         return ""
     return (
         f"it has no section such as experience, education or skills, and {got.spans} periods of time "
@@ -105,7 +106,7 @@ def against(document: Document, sections: list[Section]) -> str:
 def _is_book(document: Document, sections: list[Section], got: Evidence) -> str:
     lines = [line for section in sections for line in section.lines]
     long = sum(len(line.text) > 60 for line in lines) / max(1, len(lines))
-    if len(document.pages) <= BOOK or long < 0.5 or got.spans > 0.01 * got.lines:
+    if len(document.pages) <= BOOK or long < 0.5 or got.spans > SPARSE * got.lines:
         return ""
     return f"it has {len(document.pages)} pages of prose, and {got.spans} periods of time among {got.lines} lines."
 

@@ -19,7 +19,7 @@ from annul.jobs.pdf.lines import Line, Segment
 
 Style = tuple[str, float, bool, bool]  # font, size, bold, capitals
 _NUMBERS = re.compile(r"\d+")
-_PAGE = re.compile(
+PAGE = re.compile(
     r"^(?:page|seite|pagina|página)?\s*\d+\s*(?:(?:/|of|sur|von|de|di)\s*\d+)?$|\b(?:page|seite|página)\s+\d+\s+(?:of|sur|von|de)\s+\d+$",
     re.IGNORECASE,
 )
@@ -46,7 +46,7 @@ def lines_of(document: Document) -> list[Line]:
         for line in page:
             margin = line.y < 0.09 * heights[line.page] or line.y > 0.93 * heights[line.page]
             repeated = len(pages) > 1 and seen[_NUMBERS.sub("#", line.text)] > 1
-            if margin and (repeated or _PAGE.search(line.text)) and not (line.page == 1 and line.y > 100):
+            if margin and (repeated or PAGE.search(line.text)) and not (line.page == 1 and line.y > 100):
                 continue
             if line.y < 0.06 * heights[line.page] and line.gap > 3 * line.size and _is_imprint(line):
                 continue
@@ -56,7 +56,7 @@ def lines_of(document: Document) -> list[Line]:
 
 def _is_imprint(line: Line) -> bool:
     """What a template prints at a page's foot: the day, the page, whose template it is."""
-    return all(fills(part.text) or _PAGE.search(part.text) or "©" in part.text for part in line.parts)
+    return all(fills(part.text) or PAGE.search(part.text) or "©" in part.text for part in line.parts)
 
 
 def style_of(line: Line) -> Style:
