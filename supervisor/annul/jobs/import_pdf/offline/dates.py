@@ -60,7 +60,9 @@ _JOIN = (
 )
 _EXPECTED = r"(?:expected|exp\.|est\.|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
 _FIRST = _DATE.replace("?P<", "?P<a")
-_SECOND = _DATE.replace("?P<", "?P<b")
+_SECOND = _DATE.replace("?P<", "?P<b").replace(
+    "(?<![a-z\\d.,/$€£#+-])", "(?<![a-z\\d.,$€£#+])"
+)  # "2015-2018", "2015/2016"
 _RANGE = re.compile(
     rf"(?:(?:from|de|du|von|vom|van|desde|da|dal|dall\W|since|depuis(?:\s+le)?|seit|ab|sinds|\ben\b)\s+)?(?P<first>{_FIRST}){_JOIN}"
     rf"(?:{_EXPECTED}(?P<second>{_SECOND})|(?P<now>(?:{_PRESENT})(?![a-z]))"

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from annul.jobs.import_pdf.offline.dates import Period, fills, flat, periods, without
-from annul.jobs.import_pdf.offline.grid import mend_periods, mend_titles, mend_words, ungrid
+from annul.jobs.import_pdf.offline.grid import mend_periods, mend_titles, mend_words, ungrid, without_titles
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import DEGREE, begins, place_score
 from annul.jobs.pdf.lines import Line, Segment
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct):
 def entries(lines: list[Line]) -> list[Entry]:
     """The entries of a section, in order."""
     lines = [line for line in lines if not _DURATION.fullmatch(flat(line.text))]
-    lines = mend_periods(ungrid(mend_titles(mend_words(lines))))
+    lines = mend_periods(ungrid(mend_titles(mend_words(without_titles(lines)))))
     if not lines:
         return []
     starts = _starts(lines)

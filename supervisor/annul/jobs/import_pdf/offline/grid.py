@@ -7,12 +7,30 @@ from collections import Counter
 
 from annul.jobs.import_pdf.offline.dates import fills, is_open, is_rest, periods
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has
+from annul.jobs.pdf.headings import plain
 from annul.jobs.pdf.lines import Line, Segment
 
 _UNFINISHED = re.compile(
     r"(?:\b(?:in|of|and|the|for|et|de|des|du|en|und|für|im|der|y|del|di|e|do|da|van)|&|-|,)$", re.IGNORECASE
 )
+_COLUMNS = set(
+    """period|periode|periodo|zeitraum|date|dates|datum|data|fecha|year|years|jahr|annee|annees|ano|anno|jaar|from|to|
+    von|bis|du|au|desde|hasta|dal|al|employer|company|organisation|organization|employeur|entreprise|societe|
+    arbeitgeber|firma|unternehmen|empresa|azienda|datore di lavoro|werkgever|bedrijf|position|post|role|job title|
+    poste|fonction|intitule|tatigkeit|funktion|puesto|cargo|ruolo|mansione|posizione|functie|school|institution|
+    university|etablissement|ecole|schule|hochschule|centro|istituto|scuola|instituicao|degree|qualification|diplome|
+    abschluss|titulo|titolo|diploma|curso|subject|place|location|lieu|ort|lugar|luogo|plaats|grade|note|result|
+    description|beschreibung|missions|taken|qualification obtained""".replace("\n", " ").split("|")
+)
+_COLUMNS = {" ".join(word.split()) for word in _COLUMNS}
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
+
+
+def without_titles(lines: list[Line]) -> list[Line]:
+    """A table's rows without the row of its columns' titles."""
+    return [
+        line for line in lines if len(line.parts) < 2 or not all(plain(part.text) in _COLUMNS for part in line.parts)
+    ]
 
 
 def ungrid(lines: list[Line]) -> list[Line]:
