@@ -242,7 +242,7 @@ def _entry(lines: list[Line]) -> Entry:
     row = 0
     in_body = False
     last: list[str] | None = None
-    width = max((line.parts[0].x1 for line in lines if line.bullet or len(line.parts) == 1), default=0.0)
+    width = max((part.x1 for line in lines for part in line.parts), default=0.0)
     hang: float | None = None  # where the text of the list item stands
     previous: Line | None = None
     for line in lines:

@@ -13,7 +13,8 @@ from annul.jobs.import_pdf.offline.entries import Entry, Piece
 from annul.jobs.import_pdf.offline.links import URL
 from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, begins, has, matched, place_score
 
-_AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|bij|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_SURELY_AT = re.compile(r"\s(?:at|@|chez|bei|presso|bij)\s+(?:[Tt]he\s+)?[A-ZÀ-Þ]")
 _DASHED = re.compile(r"\s+[—–]\s+")
 _LEADING_AT = re.compile(r"^(?:at|@|chez|bei|presso)\s+|^@", re.IGNORECASE)
 
@@ -118,7 +119,8 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
         if len(parts) < 2:
             continue
         kinds = [(matched(what, part), matched(who, part)) for part in parts]
-        if pattern == _AT.pattern and not (kinds[0][0] or kinds[-1][1]):
+        sure = bool(_SURELY_AT.search(text)) and what is not DEGREE
+        if pattern == _AT.pattern and not (kinds[0][0] or kinds[-1][1] or sure):
             continue
         if pattern in (r",\s+", r"\s+/\s+") and not any(one for one, _ in kinds) and not any(two for _, two in kinds):
             continue

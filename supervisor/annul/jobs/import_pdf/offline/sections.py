@@ -167,6 +167,11 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
         distinct = style[2] or style[3] or style[1] > body[1] + 0.7 or style[0] != body[0]
         if distinct and len(indices) >= 0.25 * used[style] and (len(indices) > 1 or _strong(known[indices[0]])):
             good.add(style)
+    good |= {
+        style
+        for style, indices in by_style.items()
+        if any(style[:3] == other[:3] for other in good) and len(indices) >= 0.25 * used[style]
+    }  # the same, but for capitals
     if good:
         # A style below the headings' own (a group of skills named "Tools") heads nothing, unless it is used in a
         # column that has no other.

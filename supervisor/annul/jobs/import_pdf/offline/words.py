@@ -19,47 +19,48 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 
 POSITION = _pattern(
-    """executive|nurse*|carer|caregiver|housekeeper|barista|bartender|server|guard|soldier|firefighter|police*|
-    paramedic|pharmacist|dentist|therapist|psychologist|surgeon|vet|counsel|counselor|counsellor|broker|agent|dealer|
-    underwriter|actuary|economist|statistician|surveyor|draftsman|machinist|carpenter|foreman|handler|packer|picker|
-    stocker|dispatcher|pilot|steward|stewardess|host|hostess|guide|trainer|coach|educator|investigator|preparat*|
-    cariste*|magasinier*|livreur*|chauffeur*|maitre de conference*|aide|auxiliaire*|educat*|psychologue*|pharmacien*|
-    dentiste|sage-femme|kinesitherapeute|notaire|chef|cheffe|second|commis|barman|boulanger*|patissi*|coiffeu*|
-    esthetici*|electricien*|plombier|macon|menuisi*|peintre|soudeu*|mecanicien*|contremaitre|negociat*|acheteu*|
-    acheteuse|approvisionneu*|planificat*|logisticien*|contable*|camarer*|dependient*|cociner*|conductor*|auxiliar*|
-    encargad*|maestr*|periodist*|farmaceutic*|*pfleger*|krankenschwester|*verkaufer*|*fahrer*|*koch|kochin|
-    *schlosser*|*elektriker*|*tischler*|*backer*|*arzt|*arztin|*jurist*|*anwalt|*anwaltin|*buchhalter*|*planer*|
-    *gestalter*|*redakteur*|*betreuer*|*erzieher*|*wissenschaftler*|*beauftragte*|*fachkraft|*vertreter*|
-    *controller*|*architekt*|hochbauzeichner*|bauzeichner*|engineer*|developer*|manager*|director*|lead|leader|
-    head of|head|chief|officer|ceo|cto|cfo|coo|cio|vp|vice president|president|founder|co-founder|cofounder|
-    co founder|founding|consultant*|analyst*|architect*|designer*|administrator*|assistant*|associate|intern|
-    internship|trainee|apprentice|student|researcher*|scientist*|professor*|lecturer*|teacher*|instructor*|tutor|
-    fellow|postdoc*|technician*|specialist*|coordinator*|supervisor*|programmer*|representative|advisor|adviser|
-    physician|doctor|accountant*|auditor|lawyer|attorney|paralegal|editor*|writer*|journalist*|translator*|sales*|
-    marketing|support|owner|partner|principal|freelance*|contractor|secretary|clerk|cashier|waiter|waitress|driver|
-    cook|librarian|receptionist|recruiter|buyer|planner|strategist|producer|artist|photographer|qa|sre|devops|mentor|
-    volunteer|member|organizer|ambassador|chair|treasurer|staff|operator|mechanic|electrician|plumber|welder|
-    full-stack|fullstack|frontend|backend|front-end|back-end|ingenieur*|developpeu*|chef de*|cheffe de*|responsable*|
-    directeur*|directrice*|charge de*|chargee de*|stagiaire*|stage|alternant*|alternance|apprenti*|technicien*|
-    enseignant*|professeur*|chercheu*|doctorant*|attache*|comptable*|vendeu*|conseiller*|conseillere*|infirmier*|
-    infirmiere*|medecin|conducteur*|conductrice*|gestionnaire*|adjoint*|animateur*|animatrice*|serveu*|redacteur*|
-    redactrice*|traducteur*|traductrice*|graphiste|architecte*|analyste*|administrateur*|benevole|tresorier*|
-    secretaire|coordinateur*|coordinatrice*|president*|membre|vice-president*|formateur*|formatrice*|juriste|avocat*|
-    aide-soignant*|cuisinier*|cuisiniere|hotesse|agent*|operateur*|ouvrier*|employe*|commercial*|chargee|*ingenieur*|
-    *entwickler*|*leiter*|*leitung|geschaftsfuhrer*|berater*|*berater*|*mitarbeiter*|werkstudent*|praktikant*|
-    praktikum|*assistent*|lehrer*|dozent*|*techniker*|sachbearbeiter*|referent*|*kaufmann|*kauffrau|auszubildende*|
-    projektmanager*|hilfskraft|forscher*|ingenier*|desarrollador*|gerente*|jefe*|jefa*|becari*|profesor*|
-    investigador*|tecnic*|consultor*|asesor*|analista*|disenador*|administrativ*|enfermer*|abogad*|practicas|
-    practicante|medic*|sviluppat*|ingegner*|responsabile*|impiegat*|tirocinante|docente|ricercat*|architett*|
-    avvocat*|magazzinier*|cuoc*|cameriere|cameriera|infermier*|contabile|commess*|autista|operai*|segretari*|
-    insegnant*|muratore|elettricista|addett*|programador*|desenvolvedor*|enfermeir*|advogad*|vendedor*|cozinheir*|
-    motorista|estagiari*|coordenador*|diretor*|engenheir*|recepcionista|medewerk*|*medewerker|teamleider|*leider|
-    verpleegkundig*|docent|leraar|lerares|boekhoud*|*monteur|kok|verkoper|verkoopster|stagiair*|directeur|
-    ontwikkelaar|adviseur|magazijn*|chauffeur|maestra|maestro|mozo|repartidor*|peluquer*|arquitect*|electricista|
-    ingenieur|aider|keeper|cleaner|baker|butcher|builder|labourer|plasterer|roofer|solicitor|barrister|
-    chef de partie|sous chef|midwife|radiographer|optician|scrum master|product owner|postdoctoral*|*referendar*|
-    *stationsleitung|*sachbearbeiter*|*kraft|*helfer|*helferin|*meister*|*angestellte*|pflegedienst*|*hilfe|
-    *assistenz"""
+    """executive|worker*|labourer|laborer|farmer|apprentice|craftsman|seamstress|tailor|jeweller|florist|gardener|
+    mason|painter|joiner|fitter|machinist|sailor|captain|officer|inspector|examiner|warden|porter|concierge|nurse*|
+    carer|caregiver|housekeeper|barista|bartender|server|guard|soldier|firefighter|police*|paramedic|pharmacist|
+    dentist|therapist|psychologist|surgeon|vet|counsel|counselor|counsellor|broker|agent|dealer|underwriter|actuary|
+    economist|statistician|surveyor|draftsman|carpenter|foreman|handler|packer|picker|stocker|dispatcher|pilot|
+    steward|stewardess|host|hostess|guide|trainer|coach|educator|investigator|preparat*|cariste*|magasinier*|
+    livreur*|chauffeur*|maitre de conference*|aide|auxiliaire*|educat*|psychologue*|pharmacien*|dentiste|sage-femme|
+    kinesitherapeute|notaire|chef|cheffe|second|commis|barman|boulanger*|patissi*|coiffeu*|esthetici*|electricien*|
+    plombier|macon|menuisi*|peintre|soudeu*|mecanicien*|contremaitre|negociat*|acheteu*|acheteuse|approvisionneu*|
+    planificat*|logisticien*|contable*|camarer*|dependient*|cociner*|conductor*|auxiliar*|encargad*|maestr*|
+    periodist*|farmaceutic*|*pfleger*|krankenschwester|*verkaufer*|*fahrer*|*koch|kochin|*schlosser*|*elektriker*|
+    *tischler*|*backer*|*arzt|*arztin|*jurist*|*anwalt|*anwaltin|*buchhalter*|*planer*|*gestalter*|*redakteur*|
+    *betreuer*|*erzieher*|*wissenschaftler*|*beauftragte*|*fachkraft|*vertreter*|*controller*|*architekt*|
+    hochbauzeichner*|bauzeichner*|engineer*|developer*|manager*|director*|lead|leader|head of|head|chief|ceo|cto|cfo|
+    coo|cio|vp|vice president|president|founder|co-founder|cofounder|co founder|founding|consultant*|analyst*|
+    architect*|designer*|administrator*|assistant*|associate|intern|internship|trainee|student|researcher*|
+    scientist*|professor*|lecturer*|teacher*|instructor*|tutor|fellow|postdoc*|technician*|specialist*|coordinator*|
+    supervisor*|programmer*|representative|advisor|adviser|physician|doctor|accountant*|auditor|lawyer|attorney|
+    paralegal|editor*|writer*|journalist*|translator*|sales*|marketing|support|owner|partner|principal|freelance*|
+    contractor|secretary|clerk|cashier|waiter|waitress|driver|cook|librarian|receptionist|recruiter|buyer|planner|
+    strategist|producer|artist|photographer|qa|sre|devops|mentor|volunteer|member|organizer|ambassador|chair|
+    treasurer|staff|operator|mechanic|electrician|plumber|welder|full-stack|fullstack|frontend|backend|front-end|
+    back-end|ingenieur*|developpeu*|chef de*|cheffe de*|responsable*|directeur*|directrice*|charge de*|chargee de*|
+    stagiaire*|stage|alternant*|alternance|apprenti*|technicien*|enseignant*|professeur*|chercheu*|doctorant*|
+    attache*|comptable*|vendeu*|conseiller*|conseillere*|infirmier*|infirmiere*|medecin|conducteur*|conductrice*|
+    gestionnaire*|adjoint*|animateur*|animatrice*|serveu*|redacteur*|redactrice*|traducteur*|traductrice*|graphiste|
+    architecte*|analyste*|administrateur*|benevole|tresorier*|secretaire|coordinateur*|coordinatrice*|president*|
+    membre|vice-president*|formateur*|formatrice*|juriste|avocat*|aide-soignant*|cuisinier*|cuisiniere|hotesse|
+    agent*|operateur*|ouvrier*|employe*|commercial*|chargee|*ingenieur*|*entwickler*|*leiter*|*leitung|
+    geschaftsfuhrer*|berater*|*berater*|*mitarbeiter*|werkstudent*|praktikant*|praktikum|*assistent*|lehrer*|dozent*|
+    *techniker*|sachbearbeiter*|referent*|*kaufmann|*kauffrau|auszubildende*|projektmanager*|hilfskraft|forscher*|
+    ingenier*|desarrollador*|gerente*|jefe*|jefa*|becari*|profesor*|investigador*|tecnic*|consultor*|asesor*|
+    analista*|disenador*|administrativ*|enfermer*|abogad*|practicas|practicante|medic*|sviluppat*|ingegner*|
+    responsabile*|impiegat*|tirocinante|docente|ricercat*|architett*|avvocat*|magazzinier*|cuoc*|cameriere|cameriera|
+    infermier*|contabile|commess*|autista|operai*|segretari*|insegnant*|muratore|elettricista|addett*|programador*|
+    desenvolvedor*|enfermeir*|advogad*|vendedor*|cozinheir*|motorista|estagiari*|coordenador*|diretor*|engenheir*|
+    recepcionista|medewerk*|*medewerker|teamleider|*leider|verpleegkundig*|docent|leraar|lerares|boekhoud*|*monteur|
+    kok|verkoper|verkoopster|stagiair*|directeur|ontwikkelaar|adviseur|magazijn*|chauffeur|maestra|maestro|mozo|
+    repartidor*|peluquer*|arquitect*|electricista|ingenieur|aider|keeper|cleaner|baker|butcher|builder|plasterer|
+    roofer|solicitor|barrister|chef de partie|sous chef|midwife|radiographer|optician|scrum master|product owner|
+    postdoctoral*|*referendar*|*stationsleitung|*sachbearbeiter*|*kraft|*helfer|*helferin|*meister*|*angestellte*|
+    pflegedienst*|*hilfe|*assistenz"""
 )
 COMPANY = _pattern(
     """inc|inc.|ltd|llc|llp|corp|corporation|company|co.|gmbh|ag|kg|ug|se|sa|s.a.|s.a|sas|sarl|eurl|scop|plc|bv|b.v.|
@@ -187,6 +188,12 @@ _STATE = re.compile(
     r"^(?:A[LKZR]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]|BC|ON|QC|AB|NS|NB|MB|SK|NSW|VIC|QLD|ACT|TAS)$"
 )
 _REMOTE = re.compile(r"^(?:fully )?(?:remote|teletravail|a distance|hybrid|online|homeoffice|home office|full remote)$")
+# Words written small in the names of towns.
+_IN_TOWNS = {
+    "de", "del", "della", "di", "da", "do", "dos", "des", "du", "la", "le", "les", "los", "las", "sur", "sous", "en",
+    "am", "an", "der", "den", "im", "bei", "ob", "upon", "on", "of", "the", "under", "by", "y", "i", "van", "aan",
+    "op", "zee", "lès",
+}  # fmt: skip
 _PLACE_WORD = re.compile(r"^[^\W\d_][\w'’.\- ]{1,40}$")
 _POSTAL = re.compile(r"(?<!\d)(?:[A-Z]{1,2}-?)?\d{4,5}(?!\d)")
 
@@ -242,6 +249,8 @@ def place_score(text: str) -> float:
         return 0.9
     if len(parts) == 1 and _PLACE_WORD.match(text) and text[:1].isupper() and len(text.split()) <= 3:
         if any(has(pattern, text) for pattern in (POSITION, DEGREE, SCHOOL, COMPANY, LANGUAGES)):
+            return 0.0
+        if any(word[:1].islower() and word not in _IN_TOWNS for word in text.split()):
             return 0.0
         return 0.3
     return 0.0
