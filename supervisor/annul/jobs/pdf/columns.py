@@ -142,18 +142,18 @@ def _is_margin(side: list[Segment], other: list[Segment]) -> bool:
     heads = sum(field_of(segment.text) is not None for segment in side)
     if len(dates) < 2:
         return False
-    aligned = _aligned(dates, other)
+    aligned = _aligned(dates, other, 0.35)  # in larger or smaller print, set level by its middle
     if len(dates) + heads > 0.75 * len(side) and aligned > 0.6:
         return True
     return aligned > 0.8 and not any(DATE.search(segment.text) and len(segment.text) < 40 for segment in other)
 
 
-def _aligned(side: list[Segment], other: list[Segment]) -> float:
-    """The share of a side's segments that have a partner on their baseline on the other."""
+def _aligned(side: list[Segment], other: list[Segment], within: float = 0.15) -> float:
+    """The share of a side's segments that have a partner on their baseline on the other, `within` so many ems."""
     baselines = sorted(segment.y for segment in other)
 
     def has_partner(segment: Segment) -> bool:
-        near = 0.15 * segment.size
+        near = within * segment.size
         index = bisect_left(baselines, segment.y - near)
         return index < len(baselines) and baselines[index] <= segment.y + near
 

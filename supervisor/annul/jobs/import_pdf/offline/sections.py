@@ -114,7 +114,13 @@ def _whole_headings(lines: list[Line]) -> list[Line]:
     """The lines, with headings that break over two lines of a narrow column made one."""
     out: list[Line] = []
     for line in lines:
-        if out and _is_rest_of_heading(out[-1], line):
+        if out and (rest := _rest_in_margin(out[-1], line)):
+            first, *others = out[-1].parts
+            whole = msgspec.structs.replace(first, text=f"{first.text} {rest.text}", x1=max(first.x1, rest.x1), runs=[])
+            out[-1] = msgspec.structs.replace(out[-1], parts=[whole, *others])
+            if line.parts[1:]:
+                out.append(msgspec.structs.replace(line, parts=line.parts[1:]))
+        elif out and _is_rest_of_heading(out[-1], line):
             first, second = out[-1].parts[0], line.parts[0]
             whole = msgspec.structs.replace(
                 first, text=f"{first.text} {second.text}", x1=max(first.x1, second.x1), runs=[]
@@ -123,6 +129,20 @@ def _whole_headings(lines: list[Line]) -> list[Line]:
         else:
             out.append(line)
     return out
+
+
+def _rest_in_margin(above: Line, line: Line) -> Segment | None:
+    """The second line of a heading that hangs in the margin, beside the text of its section."""
+    first, second = above.parts[0], line.parts[0]
+    if len(above.parts) < 2 or (above.page, above.column) != (line.page, line.column) or line.bullet:
+        return None
+    alike = (first.head, first.head_bold) == (second.head, second.head_bold) and abs(first.size - second.size) < 0.3
+    level = abs(first.x0 - second.x0) < 3 or abs(first.x1 - second.x1) < 3
+    if not alike or not level or second.x1 > above.parts[1].x0 or not 0 < line.gap < 1.7 * line.size:
+        return None
+    fields = field_of(first.text), field_of(second.text)
+    joined = field_of(f"{first.text} {second.text}")
+    return second if joined is not None and (None in fields or fields[0] == fields[1]) else None
 
 
 def _is_rest_of_heading(above: Line, line: Line) -> bool:
@@ -144,6 +164,7 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     if not lines:
         return {}
     body = _body(lines)
+    margin = Counter(round(line.parts[0].x1) for line in lines if len(line.parts) > 1 and field_of(line.parts[0].text))
     for index, line in enumerate(lines):
         if line.bullet:
             continue
@@ -155,7 +176,9 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
             or (line.parts[0].text.endswith(":") and len(line.parts) > 1)
         ):
             continue
-        if (field := field_of(text)) and (len(line.parts) == 1 or _hangs(line)):
+        if (field := field_of(text)) and (
+            len(line.parts) == 1 or _hangs(line) or sum(margin[round(line.parts[0].x1) + by] for by in (-1, 0, 1)) > 1
+        ):
             known[index] = field
     if not known:
         return {}
@@ -177,7 +200,7 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
         # column that has no other.
         main = max(good, key=lambda style: (len({known[index] for index in by_style[style]}), style[1]))
         columns = {lines[index].column for index in by_style[main]}
-        for style in list(good - {main}):
+        for style in [one for one in good if one[:3] != main[:3]]:
             lesser = style[1] < main[1] - 0.4 and not (style[2] > main[2]) and not (style[3] > main[3])
             few = len({known[index] for index in by_style[style]}) < 2
             if (
