@@ -158,3 +158,31 @@ def test_headings_told_by_one_word(text: str, field: str | None) -> None:
     """Where a heading is not listed, its one telling word tells; two of different fields do not."""
     assert field_of(text) in (None, field)
     assert told_by_a_word(text) == field
+
+
+def test_sections_side_by_side() -> None:
+    """A row of headings, each with a list below, above the posts, whose text crosses those columns."""
+    sheet = Sheet().put("Oda van der Meulen", size=20, bold=True).put("Contact", bold=True, size=13, dy=24)
+    sheet.beside("Skills", x=220, bold=True, size=13).beside("Languages", x=400, bold=True, size=13)
+    for contact, skill, language in (
+        ("oda@example.org", "Knots", "Dutch"), ("+31 20 123 4567", "Charts", "English"), ("Leiden", "Radar", "Frisian"),
+    ):  # fmt: skip
+        sheet.put(contact).beside(skill, x=220).beside(language, x=400)
+    sheet.head("Experience").put("2019 – 2023").beside("Harbour Pilot at the Port of Leiden", x=150, bold=True)
+    sheet.put("Guided the tankers up the river in all weathers.", x=150)
+    cv = cv_of(sheet)
+    assert [skill["name"] for skill in cv["skills"]] == ["Knots", "Charts", "Radar"]
+    assert [one["language"] for one in cv["languages"]] == ["Dutch", "English", "Frisian"]
+    assert (cv["basics"]["email"], cv["basics"]["location"]["city"]) == ("oda@example.org", "Leiden")
+    assert posts(cv) == [("Harbour Pilot", "the Port of Leiden", "2019", "2023")]
+
+
+def test_headings_in_the_margin_right_aligned_and_over_two_lines() -> None:
+    """They end at one edge, beside the text of their sections."""
+    sheet = top().put("Esperienza", x=72, bold=True, dy=24).beside("Studio Conti, Torino", x=142, bold=True)
+    sheet.put("lavorativa", x=72, bold=True).beside("Architetto | mag 2017 – oggi", x=142)
+    sheet.put("Istruzione e", x=62, bold=True, dy=24).beside("Politecnico di Torino", x=142, bold=True)
+    sheet.put("formazione", x=72, bold=True).beside("Laurea magistrale in Architettura | set 2011 – lug 2014", x=142)
+    cv = cv_of(sheet)
+    assert posts(cv) == [("Architetto", "Studio Conti", "2017-05", None)]
+    assert cv["education"][0]["institution"] == "Politecnico di Torino"

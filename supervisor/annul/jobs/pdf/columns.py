@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
+from itertools import pairwise
 
 from annul.jobs.pdf.document import Item
 from annul.jobs.pdf.headings import field_of
@@ -47,6 +48,9 @@ def _lines(inside: list[Segment], page: int, column: int, width: float) -> list[
 
 def _split(inside: list[Segment], column: int, depth: int) -> list[Region]:
     """The regions of a part of a page, in reading order."""
+    if depth < 4 and (found := _row_of_headings(inside)):
+        row, bottom = found
+        return _under_headings(inside, row, bottom, column, depth)
     best = _gutter(inside) if depth < 4 and len(inside) >= 8 else None
     if best is None:
         return [(inside, column)] if inside else []
@@ -62,6 +66,45 @@ def _split(inside: list[Segment], column: int, depth: int) -> list[Region]:
         *_split(right, 2 * column + 2, depth + 1),
         *_split(below, column, depth + 1),
     ]
+
+
+def _row_of_headings(inside: list[Segment]) -> tuple[list[Segment], float] | None:
+    """Headings of sections side by side, each with its text below, and the baseline where that ends.
+
+    Nothing else is on their baseline, and no other heading between them and what crosses their columns below, but for
+    the one that heads it. Where more follow, these are the tops of a page's columns, which a gutter tells better.
+    """
+    heads = [segment for segment in inside if field_of(segment.text)]
+    for first in sorted(heads, key=lambda segment: -segment.y):
+        level = [segment for segment in inside if abs(segment.y - first.y) < 0.15 * first.size]
+        row = sorted(level, key=lambda segment: segment.x0)
+        if len(row) < 2 or not all(field_of(segment.text) for segment in row):
+            continue
+        near = [segment for segment in inside if 0.5 * first.size < first.y - segment.y < 3 * first.size]
+        if not all(any(abs(under.x0 - head.x0) < 4 for under in near) for head in row):
+            continue
+        edges = [head.x0 - 3 for head in row[1:]]
+        under = [segment for segment in inside if segment.y < first.y - 0.5 * first.size]
+        far = 4 * first.size  # what barely crosses is two texts set close
+        crossing = [one.y for one in under if any(one.x0 < edge - far and one.x1 > edge + far for edge in edges)]
+        bottom = max(crossing, default=float("-inf"))
+        between = [head for head in heads if bottom <= head.y < first.y - 0.5 * first.size]
+        if not between:
+            return row, bottom
+        if crossing and len(between) == 1 and abs(between[0].x0 - row[0].x0) < 4:
+            return row, between[0].y
+    return None
+
+
+def _under_headings(inside: list[Segment], row: list[Segment], bottom: float, column: int, depth: int) -> list[Region]:
+    """The regions of a part of a page with a row of headings: what is above it, each column under it, the rest."""
+    top = row[0].y + 0.2 * row[0].size
+    band = [segment for segment in inside if bottom < segment.y < top]
+    edges = [float("-inf"), *(head.x0 - 3 for head in row[1:]), float("inf")]
+    out = _split([segment for segment in inside if segment.y >= top], column, depth + 1)
+    for number, (left, right) in enumerate(pairwise(edges)):
+        out += _split([one for one in band if left <= one.x0 < right], 3 * column + 1 + number, depth + 4)
+    return [*out, *_split([segment for segment in inside if segment.y <= bottom], column, depth + 1)]
 
 
 def _middle(segment: Segment) -> float:
