@@ -89,10 +89,11 @@ def _row_of_headings(inside: list[Segment]) -> tuple[list[Segment], float] | Non
         crossing = [one.y for one in under if any(one.x0 < edge - far and one.x1 > edge + far for edge in edges)]
         bottom = max(crossing, default=float("-inf"))
         between = [head for head in heads if bottom <= head.y < first.y - 0.5 * first.size]
-        if not between:
-            return row, bottom
         if crossing and len(between) == 1 and abs(between[0].x0 - row[0].x0) < 4:
-            return row, between[0].y
+            bottom, between = between[0].y, []
+        dated = any(DATE.search(one.text) for one in under if one.y > bottom)
+        if not between and not dated:  # lists only: posts and degrees have dates
+            return row, bottom
     return None
 
 
@@ -185,7 +186,8 @@ def _is_margin(side: list[Segment], other: list[Segment]) -> bool:
     heads = sum(field_of(segment.text) is not None for segment in side)
     if len(dates) < 2:
         return False
-    aligned = _aligned(dates, other, 0.35)  # in larger or smaller print, set level by its middle
+    larger = min(segment.size for segment in dates) > 1.15 * max(segment.size for segment in other)
+    aligned = _aligned(dates, other, 0.35 if larger else 0.15)  # larger print may be set level by its middle
     if len(dates) + heads > 0.75 * len(side) and aligned > 0.6:
         return True
     return aligned > 0.8 and not any(DATE.search(segment.text) and len(segment.text) < 40 for segment in other)

@@ -193,14 +193,14 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     good |= {
         style
         for style, indices in by_style.items()
-        if any(style[:3] == other[:3] for other in good) and len(indices) >= 0.25 * used[style]
-    }  # the same, but for capitals
+        if style[3] and any(style[:3] == other[:3] for other in good) and len(indices) >= 0.25 * used[style]
+    }  # the same, in capitals
     if good:
         # A style below the headings' own (a group of skills named "Tools") heads nothing, unless it is used in a
         # column that has no other.
         main = max(good, key=lambda style: (len({known[index] for index in by_style[style]}), style[1]))
         columns = {lines[index].column for index in by_style[main]}
-        for style in [one for one in good if one[:3] != main[:3]]:
+        for style in [one for one in good if one[:3] != main[:3] or one[3] < main[3]]:
             lesser = style[1] < main[1] - 0.4 and not (style[2] > main[2]) and not (style[3] > main[3])
             few = len({known[index] for index in by_style[style]}) < 2
             if (
