@@ -1,6 +1,7 @@
 """`import-pdf`: a CV in PDF to JSON Resume v1.0.0.
 
     ../pdf/          the PDF to a Document: text with places, fonts, columns
+    europass/        the XML that Europass PDFs carry, instead of an engine
     offline/         the engine that works by rules, on this machine
     openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/)
     engine.py        what both engines give back: a ../resume.py
@@ -58,6 +59,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
         "openai",
         "phonenumbers",
         "annul.jobs.pdf.reader",
+        "annul.jobs.import_pdf.europass",
         "annul.jobs.import_pdf.offline",
         "annul.jobs.import_pdf.openai_engine",
         "annul.jobs.chat.preload",
@@ -88,7 +90,12 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
         progress=reading,
     )
     try:
-        if engine == "openai":
+        from annul.jobs.import_pdf import europass
+
+        attached, unread = europass.extract(Path(params.pdf), document)
+        if attached is not None:
+            engine, extraction = "offline", attached  # nothing is to be told by rules, nor asked
+        elif engine == "openai":
             from annul.jobs.import_pdf.openai_engine import extract as ask
 
             extraction = ask(document, model=params.model, level=params.level, progress=thinking, log=ctx.log)
@@ -96,6 +103,8 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
             from annul.jobs.import_pdf.offline import extract
 
             extraction = extract(document, progress=thinking)
+        if unread:
+            extraction.report.uncertain.insert(0, unread)
     except MemoryError as error:
         raise JobError(
             "out_of_memory",
