@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from annul.errors import JobError
 from annul.jobs.generate_cv.report import Keywords, Report, Score, Source
+from annul.jobs.preload import CV_JOBS
 from annul.jobs.resume import Resume
 from annul.jobtype import InputFile, job
 from annul.runtime.context import JobContext
@@ -78,19 +79,7 @@ class GenerateResult(msgspec.Struct, kw_only=True):
     "generate-cv",
     grace_s=5,
     timeout_s=600,
-    preload=(
-        "openai",
-        "annul.jobs.pdf.reader",
-        "annul.jobs.generate_cv.base",
-        "annul.jobs.generate_cv.offer",
-        "annul.jobs.generate_cv.page",
-        "annul.jobs.generate_cv.fetch",
-        "annul.jobs.generate_cv.openai_engine",
-        "annul.jobs.generate_cv.tailor",
-        "annul.jobs.generate_cv.pdf",
-        "annul.jobs.cv_pdf.compiler",
-        "annul.jobs.chat.preload",
-    ),
+    preload=CV_JOBS,
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
     env=("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANNUL_ALLOW_PRIVATE_ADDRESSES", "SSL_CERT_FILE", "SSL_CERT_DIR"),

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from annul.errors import JobError
 from annul.jobs.import_pdf.engine import Report
+from annul.jobs.preload import CV_JOBS
 from annul.jobs.resume import Resume
 from annul.jobtype import InputFile, job
 from annul.runtime.context import JobContext
@@ -54,16 +55,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
     "import-pdf",
     grace_s=5,
     timeout_s=600,
-    preload=(
-        "pypdf",
-        "openai",
-        "phonenumbers",
-        "annul.jobs.pdf.reader",
-        "annul.jobs.import_pdf.europass",
-        "annul.jobs.import_pdf.offline",
-        "annul.jobs.import_pdf.openai_engine",
-        "annul.jobs.chat.preload",
-    ),
+    preload=CV_JOBS,
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
     env=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
