@@ -7,7 +7,7 @@ out: `Client` by blocking, `AsyncClient` in a coroutine.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
@@ -33,12 +33,12 @@ Jobs = list[wire.Job]
 
 
 class Verb(Protocol[P, T_co]):
-    """A method as its class has it: of the blocking client it returns a T, of the one of asyncio an awaitable one."""
+    """A method as its class has it: of the blocking client it returns a T, of the one of asyncio a coroutine."""
 
     @overload
     def __get__(self, client: Client, kind: type[Client]) -> Callable[P, T_co]: ...
     @overload
-    def __get__(self, client: AsyncClient, kind: type[AsyncClient]) -> Callable[P, Awaitable[T_co]]: ...
+    def __get__(self, client: AsyncClient, kind: type[AsyncClient]) -> Callable[P, Coroutine[Any, Any, T_co]]: ...
 
 
 def verb(asks: Callable[Concatenate[Any, P], Answer[T]]) -> Verb[P, T]:

@@ -360,6 +360,19 @@ def test_a_daemon_that_does_not_come_back_ends_the_wait(connect: Connect, daemon
         assert client.wait(job.id).state is State.CANCELLED
 
 
+def test_what_was_given_up_is_not_carried_out_later(connect: Connect, daemon: Any) -> None:
+    """A submit that ended as NoDaemon while there was none does not wait for the next one."""
+    with connect(daemon.endpoint, timeout_s=0.2) as client:
+        client.ping()
+        daemon.kill()
+        with pytest.raises(NoDaemon):
+            client.submit("exec", SLEEPER)
+        daemon.start()
+        client.timeout_s = 60
+        assert client.submit("exec", shell("true")).id
+        assert len(client.list()) == 1
+
+
 def test_closing_ends_a_wait_and_an_idle_iterator_and_leaves_nothing(connect: Connect, daemon: Any) -> None:
     """`close` is quick, wakes other threads with ClientClosed, and gives back every descriptor and thread."""
     with connect(daemon.endpoint) as other:
