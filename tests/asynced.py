@@ -41,6 +41,14 @@ class Asynced:
         self._client = AsyncClient(endpoint, timeout_s)
         self._streams: WeakSet[Generator[Event, None, None]] = WeakSet()
 
+    @property
+    def timeout_s(self) -> float:
+        return self._client.timeout_s
+
+    @timeout_s.setter
+    def timeout_s(self, seconds: float) -> None:
+        self._client.timeout_s = seconds
+
     def close(self) -> None:
         for stream in list(self._streams):
             with suppress(ValueError):  # it runs in another thread, which finds out

@@ -121,9 +121,9 @@ class AsyncClient(Verbs):
             probe(self.endpoint)
         line = self._line
         if line is None:
-            line = self._line = Line(context, self.endpoint, self.timeout_s)
+            line = self._line = Line(context, self.endpoint)
         try:
-            return await line.answers(wanted)
+            return await line.answers(wanted, self.timeout_s)
         finally:
             self._was_there = line.was_there
 

@@ -28,10 +28,9 @@ Context = zmq.Context[zmq.Socket[bytes]]
 class Line:
     """A DEALER connection for the calls of many tasks at once. Owned by the event loop it was made in."""
 
-    def __init__(self, context: Context, endpoint: str, timeout_s: float) -> None:
-        """Begin to connect. `timeout_s`: of an `Ask` that has none of its own."""
+    def __init__(self, context: Context, endpoint: str) -> None:
+        """Begin to connect."""
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
         self._socket = connecting(context, zmq.DEALER)
         self._socket.sndhwm = 0  # bounded by the tasks that ask: none may block the loop in `send`
         self._watch = Watch(self._socket)
@@ -46,13 +45,13 @@ class Line:
         """Whether a connection stood once."""
         return self._watch.made > 0
 
-    async def answers(self, wanted: Ask) -> list[Any]:
+    async def answers(self, wanted: Ask, timeout_s: float) -> list[Any]:
         """Make these calls and await their answers. Raises what `asking` does, and `ClientClosed`.
 
         A task that is cancelled here leaves nothing behind: the answer that still comes is nobody's, and passed over.
         """
         caller = _Caller()
-        moves = asking(wanted, self._watch, self._endpoint, self._timeout_s, lambda call: self._send(call, caller))
+        moves = asking(wanted, self._watch, self._endpoint, timeout_s, lambda call: self._send(call, caller))
         self._callers[caller] = None
         try:
             until = next(moves)
