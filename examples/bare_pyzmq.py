@@ -15,7 +15,7 @@ requests.connect(os.environ["ANNUL_ENDPOINT"])
 
 def ask(verb: str, **fields: Any) -> Any:
     requests.send_json({"verb": verb, **fields})
-    answer = requests.recv_json()
+    answer: Any = requests.recv_json()
     return answer["ok"] if "ok" in answer else sys.exit(f"{answer['error']['code']}: {answer['error']['message']}")
 
 
