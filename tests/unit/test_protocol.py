@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 from enum import EnumType
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,13 @@ def test_an_example_is_the_same_request_in_both_encodings(example: protocol.Exam
     if request.v == wire.VERSION:
         assert core.Call(request, wire.REPLY_OF[type(request)]).frame == frame
         assert msgspec.json.encode(request) == example.json.encode()
+
+
+def test_the_answer_in_hex_is_one() -> None:
+    """The one on the page is that of the example."""
+    (text,) = re.findall(r"^`(82 [0-9a-f ]+)`", protocol.section("Verbs"), re.MULTILINE)
+    (example,) = [one for one in protocol.golden() if "purge" in one.json]
+    assert msgspec.msgpack.decode(bytes.fromhex(text)) == example.answer
 
 
 def test_the_published_event_is_one() -> None:
