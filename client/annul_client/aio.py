@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -10,11 +11,12 @@ from typing import Any, Self, TypeVar
 import zmq
 
 from . import places, wire
-from .asking import Answer, Ask
+from .asking import Answer, Ask, OtherEnd
 from .channel import probe
 from .errors import ClientClosed
 from .feed import EventFeed
 from .following import following
+from .keys import KeyFile, key_of
 from .line import Line, Listener
 from .verbs import Verbs
 
@@ -43,14 +45,24 @@ class AsyncClient(Verbs):
     of a call is waited for up to `timeout_s`, and the call is sent again: no job is submitted twice by that.
     """
 
-    def __init__(self, endpoint: str | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        timeout_s: float = 10.0,
+        *,
+        key: str | os.PathLike[str] | KeyFile | None = None,
+    ) -> None:
         """Connects to nothing yet, and needs no running loop.
+
+        `key`: the key file for a daemon that listens by TCP, or its content; None for ``$ANNUL_KEY``, where that is
+        set. Without an `endpoint` it is the one in there. Raises OSError and ValueError for what is no key file.
 
         `endpoint`: None for ``$ANNUL_ENDPOINT``, else the default place; see `places.endpoint`, also for the
         PermissionError that it may raise. `timeout_s`: seconds for the answer to every request except `wait`, and for
         a daemon that is away.
         """
-        self.endpoint = endpoint or places.endpoint()
+        self._key = key_of(key)
+        self.endpoint = endpoint or places.endpoint(key=self._key)
         self.timeout_s = timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -121,7 +133,7 @@ class AsyncClient(Verbs):
             probe(self.endpoint)
         line = self._line
         if line is None:
-            line = self._line = Line(context, self.endpoint)
+            line = self._line = Line(context, OtherEnd(self.endpoint, self._key))
         try:
             return await line.answers(wanted, self.timeout_s)
         finally:
@@ -142,11 +154,12 @@ class AsyncClient(Verbs):
 
     async def _follow(self, feed: EventFeed) -> AsyncGenerator[wire.Event, None]:
         endpoint = (await self.ping()).events
-        listener = Listener(self._bind(), endpoint, feed.job_id)
-        self._listeners.add(listener)
+        listener = Listener(self._bind(), endpoint, feed.job_id, self._key) if endpoint else None
+        if listener is not None:
+            self._listeners.add(listener)
         try:
             sent: Any = None
-            steps = following(feed)
+            steps = following(feed, polled_s=None if listener else self.timeout_s)
             while True:
                 try:
                     step = steps.send(sent)
@@ -158,7 +171,9 @@ class AsyncClient(Verbs):
                 elif isinstance(step, Ask):
                     sent = await self._answers(step)
                 else:
+                    assert listener is not None
                     sent = await listener.heard(step)
         finally:
-            self._listeners.discard(listener)
-            listener.close()
+            if listener is not None:
+                self._listeners.discard(listener)
+                listener.close()

@@ -18,7 +18,8 @@ import msgspec
 
 from . import wire
 from .core import Call
-from .errors import NoDaemon
+from .errors import Forbidden, NoDaemon
+from .keys import KeyFile
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -62,18 +63,37 @@ class Link(Protocol):
     """What is to be known of a connection; see `channel.Watch`."""
 
     connected: bool
+    refused: bool
     made: int
     lost_at: float
 
 
+@dataclass(frozen=True)
+class OtherEnd:
+    """Whom a connection is to, and by which key."""
+
+    endpoint: str
+    key: KeyFile | None = None
+
+    def not_let_in(self) -> Forbidden:
+        if self.key is None:
+            return Forbidden("forbidden", f"{self.endpoint} serves holders of a key only: name its file with --key")
+        return Forbidden(
+            "forbidden",
+            f"{self.endpoint} refuses the key {self.key.name!r}: it was revoked, or is another daemon's. Have a new "
+            "one made with `annul keys new`",
+        )
+
+
 def asking(
-    wanted: Ask, link: Link, endpoint: str, timeout_s: float, send: Callable[[Call[Any]], None]
+    wanted: Ask, link: Link, to: OtherEnd, timeout_s: float, send: Callable[[Call[Any]], None]
 ) -> Generator[float, list[bytes], list[Any]]:
     """Carry out an `Ask` over one connection: yields until when to wait, on the monotonic clock, and is sent what came.
 
     To be resumed too when `link` has news, and when the time is over. `send` is called with what is to be sent.
 
-    Raises `NoDaemon` when a time is over, `Reconnected`, and what `Call.answer` raises.
+    Raises `NoDaemon` when a time is over, `Forbidden` where it is not let in, `Reconnected`, and what `Call.answer`
+    raises.
     """
     answer_s = timeout_s if wanted.answer_s is None else wanted.answer_s
     absence_s = timeout_s if wanted.absence_s is None else wanted.absence_s
@@ -100,12 +120,14 @@ def asking(
                 answer_by = monotonic() + answer_s
         if not waiting:
             return list(answers.values())
+        if link.refused:
+            raise to.not_let_in()
         until = answer_by
         if not link.connected:
             # An old break counts from the beginning: the daemon gets its full time for these calls.
             until = min(until, max(link.lost_at, begun) + absence_s)
         if until <= monotonic():
-            raise NoDaemon(endpoint, _silence(waiting[0], answer_s, absence_s, connected=link.connected))
+            raise NoDaemon(to.endpoint, _silence(waiting[0], answer_s, absence_s, connected=link.connected))
         for frame in (yield until):
             for call in waiting:
                 found = call.answer(frame)

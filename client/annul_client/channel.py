@@ -11,11 +11,13 @@ from typing import Any
 
 import zmq
 
-from .asking import Ask, asking
+from .asking import Ask, OtherEnd, asking
 from .errors import ClientClosed, NoDaemon
+from .keys import KeyFile
 from .places import MAX_SOCKET_PATH
 
-WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
+_REFUSED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED | _REFUSED
 
 _EVENT = struct.Struct("=H")
 """How a monitor's message begins: see zmq_socket_monitor(3). pyzmq's own reader of it imports asyncio: 15 ms."""
@@ -29,6 +31,7 @@ class Watch:
         self._watched = watched
         self.socket = watched.get_monitor_socket(WATCHED)
         self.connected = False
+        self.refused = False  # the other side wants a key, or another one
         self.made = 0  # how many connections were made
         self.lost_at = monotonic()  # when the last one broke, or when this began to wait for the first
 
@@ -43,7 +46,10 @@ class Watch:
             (event,) = _EVENT.unpack_from(frames[0])
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.connected = made = True
+                self.refused = False
                 self.made += 1
+            elif event & _REFUSED:
+                self.refused = True
             elif event == zmq.Event.DISCONNECTED and self.connected:
                 self.connected = False
                 self.lost_at = monotonic()
@@ -56,14 +62,17 @@ class Watch:
 class Channel:
     """A DEALER connection for the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int, key: KeyFile | None = None
+    ) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
 
         `closed_fd` becomes readable, and stays so, when calls are to be abandoned.
         """
         self.endpoint = endpoint
         self._closed_fd = closed_fd
-        self._socket = connecting(context, zmq.DEALER)
+        self._key = key
+        self._socket = connecting(context, zmq.DEALER, key)
         self._watch = Watch(self._socket)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -74,7 +83,8 @@ class Channel:
     def ask(self, wanted: Ask, timeout_s: float) -> list[Any]:
         """Make these calls and wait for their answers. Raises what `asking` does, and `ClientClosed`."""
         self._watch.read()
-        moves = asking(wanted, self._watch, self.endpoint, timeout_s, lambda call: self._socket.send(call.frame))
+        other_end = OtherEnd(self.endpoint, self._key)
+        moves = asking(wanted, self._watch, other_end, timeout_s, lambda call: self._socket.send(call.frame))
         try:
             until = next(moves)
             while True:
@@ -94,9 +104,13 @@ class Channel:
         self._socket.close(linger=0)
 
 
-def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects."""
+def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int, key: KeyFile | None = None) -> zmq.Socket[bytes]:
+    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects, the key."""
     made = context.socket(kind)
+    if key is not None:
+        made.curve_serverkey = key.server_key.encode()
+        made.curve_publickey = key.public_key.encode()
+        made.curve_secretkey = key.secret_key.encode()
     made.linger = 0
     made.reconnect_ivl = 20
     made.reconnect_ivl_max = 500

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from . import wire
 from .asking import Ask, ask
-from .core import read_event
+from .core import WAIT_PIECE_S, Call, read_event
 from .feed import EventFeed
 
 CHECKS_S = (0.02, 0.1, 0.5, 2.0)
@@ -42,10 +44,13 @@ Steps = Generator[Ask | Listen | wire.Event, Any, None]
 """What a reader of events does next: ask (is sent the answers), listen (is sent what was `Heard`), give one out."""
 
 
-def following(feed: EventFeed) -> Steps:
+def following(feed: EventFeed, *, polled_s: float | None = None) -> Steps:
     """The steps of one reader: for ever, or to the final state of the feed's job.
 
-    To be begun once the subscription is under way. Raises `EventsLost`.
+    To be begun once the subscription is under way. `polled_s`: there is none, since the daemon lets this caller
+    subscribe to nothing: it is asked for events and holds its answer, with so many seconds more than that for it.
+
+    Raises `EventsLost`.
     """
     if feed.job_id is not None:
         if feed.position is None:
@@ -55,6 +60,9 @@ def following(feed: EventFeed) -> Steps:
         feed.check()
         if (yield from _catch_up(feed)) or job.state.final:
             return
+    if polled_s is not None:
+        yield from _poll(feed, polled_s)
+        return
     checks: list[float] = []  # moments at which to ask, the next one last
     heard_at = monotonic()
     while True:
@@ -81,6 +89,20 @@ def following(feed: EventFeed) -> Steps:
             feed.check()
         elif now >= idle_at:
             feed.check()
+
+
+def _poll(feed: EventFeed, timeout_s: float) -> Steps:
+    """Ask again and again; the daemon answers when there is something."""
+    if (yield from _catch_up(feed)):
+        return
+    while True:
+        feed.check()
+        request = feed.request()
+        assert request is not None
+        held = Call(msgspec.structs.replace(request, wait_s=WAIT_PIECE_S), wire.EventsReply)
+        (reply,) = yield Ask([held], answer_s=WAIT_PIECE_S + timeout_s)
+        if (yield from _give(feed, feed.replied(reply))):
+            return
 
 
 def _catch_up(feed: EventFeed) -> Generator[Ask | wire.Event, Any, bool]:

@@ -15,11 +15,12 @@ import msgspec
 import zmq
 
 from . import wire
-from .asking import Ask, asking
+from .asking import Ask, OtherEnd, asking
 from .channel import Watch, connecting
 from .core import Call
 from .errors import ClientClosed
 from .following import Heard, Listen
+from .keys import KeyFile
 from .subscription import Subscription
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -28,13 +29,13 @@ Context = zmq.Context[zmq.Socket[bytes]]
 class Line:
     """A DEALER connection for the calls of many tasks at once. Owned by the event loop it was made in."""
 
-    def __init__(self, context: Context, endpoint: str) -> None:
+    def __init__(self, context: Context, to: OtherEnd) -> None:
         """Begin to connect."""
-        self._endpoint = endpoint
-        self._socket = connecting(context, zmq.DEALER)
+        self._to = to
+        self._socket = connecting(context, zmq.DEALER, to.key)
         self._socket.sndhwm = 0  # bounded by the tasks that ask: none may block the loop in `send`
         self._watch = Watch(self._socket)
-        self._socket.connect(endpoint)
+        self._socket.connect(to.endpoint)
         self._callers: dict[_Caller, None] = {}  # in the order of their coming
         self._by_rid: dict[str, _Caller] = {}
         self._closed = False
@@ -51,7 +52,7 @@ class Line:
         A task that is cancelled here leaves nothing behind: the answer that still comes is nobody's, and passed over.
         """
         caller = _Caller()
-        moves = asking(wanted, self._watch, self._endpoint, timeout_s, lambda call: self._send(call, caller))
+        moves = asking(wanted, self._watch, self._to, timeout_s, lambda call: self._send(call, caller))
         self._callers[caller] = None
         try:
             until = next(moves)
@@ -89,9 +90,9 @@ class Line:
         """Take all that is there."""
         if self._closed:
             return
-        before = (self._watch.made, self._watch.connected)
+        before = (self._watch.made, self._watch.connected, self._watch.refused)
         self._watch.read()
-        if (self._watch.made, self._watch.connected) != before:
+        if (self._watch.made, self._watch.connected, self._watch.refused) != before:
             for caller in self._callers:
                 caller.tell()
         while True:
@@ -115,9 +116,9 @@ class Line:
 class Listener:
     """A subscription whose publications are awaited. Owned by the event loop it was made in; of one reader."""
 
-    def __init__(self, context: Context, endpoint: str, job_id: str | None) -> None:
+    def __init__(self, context: Context, endpoint: str, job_id: str | None, key: KeyFile | None = None) -> None:
         """Begin to connect."""
-        self._subscription = Subscription(context, endpoint, job_id)
+        self._subscription = Subscription(context, endpoint, job_id, key)
         self._news = asyncio.Event()
         self._closed = False
         self._readers = _Readers(self._subscription.sockets, self._look)

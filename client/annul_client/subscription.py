@@ -7,6 +7,7 @@ import zmq
 from .channel import Watch, connecting
 from .core import topic
 from .following import Heard
+from .keys import KeyFile
 
 UNREAD = 10_000
 """Publications kept by the socket while its reader does something else; the log has what comes after them."""
@@ -18,9 +19,15 @@ BURST = 256
 class Subscription:
     """To the events of one job, or of all. Owned by the thread that reads it."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, job_id: str | None) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        job_id: str | None,
+        key: KeyFile | None = None,
+    ) -> None:
         """Begin to connect."""
-        self._socket = connecting(context, zmq.SUB)
+        self._socket = connecting(context, zmq.SUB, key)
         self._socket.rcvhwm = UNREAD
         self._watch = Watch(self._socket)
         self._socket.subscribe(topic(job_id))

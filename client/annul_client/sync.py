@@ -20,6 +20,7 @@ from .channel import Channel, probe
 from .errors import ClientClosed, NoDaemon
 from .feed import EventFeed
 from .following import Heard, Listen, following
+from .keys import KeyFile, key_of
 from .subscription import Subscription
 from .verbs import Verbs
 
@@ -44,14 +45,24 @@ class Client(Verbs):
     of a call is waited for up to `timeout_s`, and the call is sent again: no job is submitted twice by that.
     """
 
-    def __init__(self, endpoint: str | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        timeout_s: float = 10.0,
+        *,
+        key: str | os.PathLike[str] | KeyFile | None = None,
+    ) -> None:
         """Connects to nothing yet.
+
+        `key`: the key file for a daemon that listens by TCP, or its content; None for ``$ANNUL_KEY``, where that is
+        set. Without an `endpoint` it is the one in there. Raises OSError and ValueError for what is no key file.
 
         `endpoint`: None for ``$ANNUL_ENDPOINT``, else the default place; see `places.endpoint`, also for the
         PermissionError that it may raise. `timeout_s`: seconds for the answer to every request except `wait`, and for
         a daemon that is away.
         """
-        self.endpoint = endpoint or places.endpoint()
+        self._key = key_of(key)
+        self.endpoint = endpoint or places.endpoint(key=self._key)
         self.timeout_s = timeout_s
         self._lock = threading.Lock()  # guards everything below
         self._pid = os.getpid()
@@ -148,7 +159,7 @@ class Client(Verbs):
             if channel is None:
                 if not self._was_there:
                     probe(self.endpoint)
-                channel = Channel(context, self.endpoint, self._closed_fd)
+                channel = Channel(context, self.endpoint, self._closed_fd, self._key)
             good = False
             try:
                 yield channel
@@ -194,13 +205,13 @@ class Client(Verbs):
     def _follow(self, feed: EventFeed) -> Generator[wire.Event, None, None]:
         endpoint = self._ask(wire.Ping(), wire.Pong).events
         with self._borrowed() as context:
-            subscription = Subscription(context, endpoint, feed.job_id)
+            subscription = Subscription(context, endpoint, feed.job_id, self._key) if endpoint else None
             try:
                 poller = zmq.Poller()
-                for one in (*subscription.sockets, self._closed_fd):
+                for one in (*(subscription.sockets if subscription else ()), self._closed_fd):
                     poller.register(one, zmq.POLLIN)
                 sent: Any = None
-                steps = following(feed)
+                steps = following(feed, polled_s=None if subscription else self.timeout_s)
                 while True:
                     try:
                         step = steps.send(sent)
@@ -212,9 +223,11 @@ class Client(Verbs):
                     elif isinstance(step, Ask):
                         sent = self._answers(step)
                     else:
+                        assert subscription is not None
                         sent = self._listen(step, poller, subscription)
             finally:
-                subscription.close()
+                if subscription is not None:
+                    subscription.close()
 
     def _listen(self, step: Listen, poller: zmq.Poller, subscription: Subscription) -> Heard:
         ready = dict(poller.poll(max(0, int((step.until - monotonic()) * 1000) + 1)))

@@ -259,6 +259,28 @@ class Verbs:
         return (yield from ask(request, wire.LogsReply))
 
     @verb
+    def output(self, job_id: str, name: str) -> Answer[bytes]:
+        """A file that a completed job has published, whole, for callers that cannot read it where it lies.
+
+        `name`: the last part of one of the job's `files`, or more of it. `read_output` reads in pieces. Raises
+        `NotFound`, and `RequestRefused` (``no_output``, ``unreadable_output``).
+        """
+        data = b""
+        while True:
+            piece = yield from ask(wire.Output(id=job_id, name=name, offset=len(data)), wire.OutputReply)
+            data += piece.data
+            if not piece.data or len(data) >= piece.size:
+                return data
+
+    @verb
+    def read_output(
+        self, job_id: str, name: str, offset: int = 0, limit: int = 1024 * 1024
+    ) -> Answer[wire.OutputReply]:
+        """One piece of it: at most `limit` bytes from `offset`. Raises as `output` does."""
+        request = wire.Output(id=job_id, name=name, offset=offset, limit=limit)
+        return (yield from ask(request, wire.OutputReply))
+
+    @verb
     def types(self) -> Answer[wire.TypesReply]:
         """The job types that the daemon knows, and those it could not load."""
         return (yield from ask(wire.Types(), wire.TypesReply))

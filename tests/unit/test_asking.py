@@ -15,7 +15,7 @@ class Link:
     """A connection that the test makes and breaks."""
 
     def __init__(self) -> None:
-        self.connected = False
+        self.connected = self.refused = False
         self.made = 0
         self.lost_at = 0.0
 
@@ -32,7 +32,11 @@ class Desk:
     def ask(self, count: int, **terms: Any) -> Generator[float, list[bytes], list[Any]]:
         calls = (core.Call(wire.Get(id="a", rid=f"r{number}"), wire.PurgeReply) for number in range(count))
         return asking.asking(
-            asking.Ask(calls, **terms), self.link, "ipc://x", 10.0, lambda call: self.sent.append(call.rid)
+            asking.Ask(calls, **terms),
+            self.link,
+            asking.OtherEnd("ipc://x"),
+            10.0,
+            lambda call: self.sent.append(call.rid),
         )
 
     def connect(self) -> None:

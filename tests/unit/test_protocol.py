@@ -160,8 +160,7 @@ def test_the_examples_are_the_frames_that_are_kept() -> None:
     """Each verb has one, and so has each way in which a newer client can be refused."""
     written = {one.json: one for one in protocol.examples()}
     assert written == {one.json: one for one in protocol.golden()}
-    found = [json.loads(one.json)["verb"] for one in protocol.golden() if "ok" in one.answer]
-    assert sorted(found) == sorted(VERBS)
+    assert {json.loads(one.json)["verb"] for one in protocol.golden()} >= set(VERBS)
 
 
 @pytest.mark.parametrize("example", protocol.golden(), ids=lambda one: one.json[:40])
