@@ -12,8 +12,10 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .keys import KeyFile
+if TYPE_CHECKING:
+    from .keys import KeyFile
 
 MAX_SOCKET_PATH = 107
 """Bytes in the path of a UNIX socket at most: sockaddr_un has 108 with the closing zero."""

@@ -77,7 +77,6 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return self.user
 
 
-EVERYTHING = Grant(name="annul", role=Role.ADMIN, local=True)
 _CHANGES = (wire.Submit, wire.SubmitMany, wire.Cancel, wire.Purge)
 _ORDER = list(Role)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import resource
 import select
 import shutil
@@ -97,11 +98,11 @@ class Daemon:
         places.note_runtime(config.state_dir, config.runtime_dir)
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
-        self.cgroup = self._make_cgroup(cgroups)
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self._nudges_queued = _nudges_queued()
         self.server = self._serve()
+        self.cgroup = self._make_cgroup(cgroups)
         self.ledger = Ledger(
             self.store, outputs_dir=str(config.outputs_dir), keep_events=config.keep_events, tell=self._tell
         )
@@ -152,7 +153,7 @@ class Daemon:
             self.supervision.launcher.warm()
         _log.info(
             "serving at %s (%d jobs at once, process trees by %s)",
-            self.server.requests_endpoint,
+            " and ".join(filter(None, (self.server.requests_endpoint, self.server.listening))),
             self.registry.limits.total,
             self.tree,
             extra={"action": "ready"},
@@ -421,7 +422,8 @@ class Daemon:
 
     def _serve(self) -> Server:
         config = self.config
-        if config.listen is not None and not config.listen.startswith("tcp://"):
+        port = re.fullmatch(r"tcp://.+:(\d{1,5}|\*)", config.listen or "tcp://*:*")
+        if port is None or (port[1] != "*" and not 0 < int(port[1]) < 65536):
             raise StartError(f"listen is a TCP endpoint such as tcp://127.0.0.1:7473, not {config.listen!r}")
         roles = {Role.ADMIN: config.admins, Role.SUBMIT: config.submitters, Role.READ: config.readers}
         peers = Peers(config.runtime_dir, roles, self.clock)

@@ -10,6 +10,7 @@ read loses events, and both can ask again.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,13 @@ class Server:
         self._events.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         self._events.setsockopt(zmq.LINGER, 1000)
         self._events.bind(self.events_endpoint)
+        for name in ("annul.sock", "events.sock"):
+            # Who may connect is decided by the directory: nobody else by default, or the group of it too.
+            (runtime_dir / name).chmod(0o660)
+            try:
+                os.chown(runtime_dir / name, -1, runtime_dir.stat().st_gid)
+            except PermissionError:
+                pass  # a group that is not ours to give: they stay outside
 
     def _new_router(self) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)
