@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import re
@@ -18,7 +19,7 @@ import zmq
 from annul import keys
 from annul.access import Role
 from annul.server import new_pair
-from annul_client import CancelOutcome, Client, NotFound, RequestRefused, State
+from annul_client import AsyncClient, CancelOutcome, Client, NotFound, RequestRefused, State
 from annul_client.errors import Forbidden
 from annul_client.keys import KeyFile, load
 from harness import DaemonProcess, started, wait_until
@@ -327,6 +328,23 @@ def _is_refused(client: Client, job_id: str) -> bool:
     except RequestRefused as error:
         return error.code == "too_many_waiting"
     return False
+
+
+def test_the_client_of_asyncio_takes_a_key_too(far: DaemonProcess) -> None:
+    """It follows a job by asking, and is told where it is not let in."""
+    key = new_key(far, "web", "submit")
+
+    async def work() -> None:
+        async with AsyncClient(key=key) as client:
+            job = await client.submit("quick")
+            kinds = [event.kind async for event in client.events(since=0, job_id=job.id)]
+            assert kinds == ["queued", "starting", "running", "completed"]
+            assert (await client.ping()).you == "key:web"
+        async with AsyncClient(listening(far), timeout_s=60) as stranger:
+            found = await asyncio.gather(stranger.ping(), stranger.types(), return_exceptions=True)
+            assert [type(one) for one in found] == [Forbidden, Forbidden]
+
+    asyncio.run(asyncio.wait_for(work(), 30))
 
 
 # --- on this machine -------------------------------------------------------------------------------------------------
