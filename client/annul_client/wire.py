@@ -151,7 +151,7 @@ class Request(
 ):
     """What every request carries."""
 
-    v: int = VERSION
+    v: int = 1  # what one without it is of, for ever
     rid: str = ""  # chosen by the client, given back in the reply; see UNIQUE_RID
 
 
@@ -391,7 +391,7 @@ REPLY_OF: dict[type[Request], type[Model]] = {
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The envelope of every answer: exactly one of `ok` and `error` is there."""
 
-    v: int = VERSION
+    v: int = 1
     rid: str = ""
     ok: msgspec.Raw = msgspec.Raw()  # empty where there is none
     error: ErrorInfo | None = None
@@ -400,7 +400,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Header(msgspec.Struct, frozen=True):
     """The part of a request that can be read whatever the rest is: enough to refuse it properly."""
 
-    v: int = VERSION
+    v: int = 1
     rid: str = ""
     verb: str = ""
 

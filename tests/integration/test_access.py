@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import re
@@ -18,7 +19,7 @@ import zmq
 from annul import keys
 from annul.access import Role
 from annul.server import new_pair
-from annul_client import CancelOutcome, Client, NotFound, RequestRefused, State
+from annul_client import AsyncClient, CancelOutcome, Client, NotFound, RequestRefused, State
 from annul_client.errors import Forbidden
 from annul_client.keys import KeyFile, load
 from harness import DaemonProcess, started, wait_until
@@ -301,13 +302,15 @@ def test_who_asks_too_often_is_told_so(make_daemon: MakeDaemon, short_dir: Path)
         _ping(local, 100)
     with Client(key=new_key(daemon, "slow", "submit")) as slow:
         job = slow.submit("sleepy")
-        waits = [threading.Thread(target=_wait, args=(slow, job.id)) for _ in range(2)]
+        said: list[str] = []
+        waits = [threading.Thread(target=_wait, args=(slow, job.id, said)) for _ in range(3)]
         for one in waits:
             one.start()
-        wait_until(lambda: _is_refused(slow, job.id), "both to wait")
+        wait_until(lambda: said, "one too many to be refused")
         slow.cancel(job.id)
         for one in waits:
             one.join(30)
+        assert sorted(said) == ["cancelled", "cancelled", "too_many_waiting"]
 
 
 def _ping(client: Client, count: int) -> None:
@@ -315,18 +318,28 @@ def _ping(client: Client, count: int) -> None:
         client.ping()
 
 
-def _wait(client: Client, job_id: str) -> None:
-    assert client.wait(job_id, 30).state is State.CANCELLED
-
-
-def _is_refused(client: Client, job_id: str) -> bool:
+def _wait(client: Client, job_id: str, said: list[str]) -> None:
     try:
-        client.wait(job_id, 0.2)
-    except TimeoutError:
-        return False
+        said.append(client.wait(job_id, 30).state.value)
     except RequestRefused as error:
-        return error.code == "too_many_waiting"
-    return False
+        said.append(error.code)
+
+
+def test_the_client_of_asyncio_takes_a_key_too(far: DaemonProcess) -> None:
+    """It follows a job by asking, and is told where it is not let in."""
+    key = new_key(far, "web", "submit")
+
+    async def work() -> None:
+        async with AsyncClient(key=key) as client:
+            job = await client.submit("quick")
+            kinds = [event.kind async for event in client.events(since=0, job_id=job.id)]
+            assert kinds == ["queued", "starting", "running", "completed"]
+            assert (await client.ping()).you == "key:web"
+        async with AsyncClient(listening(far), timeout_s=60) as stranger:
+            found = await asyncio.gather(stranger.ping(), stranger.types(), return_exceptions=True)
+            assert [type(one) for one in found] == [Forbidden, Forbidden]
+
+    asyncio.run(asyncio.wait_for(work(), 30))
 
 
 # --- on this machine -------------------------------------------------------------------------------------------------
