@@ -471,6 +471,7 @@ OBEYED: dict[str, tuple[dict[str, Any], str]] = {
         {**JANE, "work": [{"name": "Google", "position": "Data Engineer"}]},
         "work[0].name",
     ),
+    "a date": ({**JANE, "work": [{"name": "Acme Ltd", "startDate": "1999-01"}]}, "work[0].startDate"),
     "a label": ({"basics": {"name": "Jane Roe", "label": "Chief Data Officer"}}, "basics.label"),
     "an address": ({"basics": {"name": "Jane Roe", "url": "https://evil.example/cv"}}, "basics.url"),
     "a skill": ({**JANE, "skills": [{"name": "Python", "keywords": ["Kubernetes"]}]}, "skills[0].keywords"),

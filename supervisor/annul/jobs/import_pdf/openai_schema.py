@@ -45,6 +45,7 @@ _FROM_SPEECH = "stands where the document speaks to programs"
 _SCHEME = re.compile(r"^(?:https?://)?(?:www\.)?", re.IGNORECASE)
 
 _DATE = re.compile(r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2}))?)?(?:T.*)?")
+_YEAR = re.compile(r"(?<!\d)(?:\d{4}|\d\d)(?!\d)")  # in a document: 2021, or '21
 _NO_DATE = frozenset({"", "present", "current", "now", "today", "ongoing", "null", "none", "n/a"})
 
 Kind = Literal["long", "longs", "date", "string", "strings", "part", "parts"]
@@ -108,7 +109,10 @@ class _Reader:
         self.to_programs = text.to_programs() if text else frozenset()
         # What stands in a speech to programs only is no evidence that the CV says it.
         lines = enumerate(text.lines, 1) if text else ()
-        self.evidence = fold("".join(line for number, line in lines if number not in self.to_programs))
+        evidence = [line for number, line in lines if number not in self.to_programs]
+        self.evidence = fold("".join(evidence))
+        # Python's numbers are of any script: "٢٠٢١" is 2021.
+        self.numbers = {int(number) for line in evidence for number in _YEAR.findall(line)}
         self.notes: list[str] = []
 
     def part(self, part: type[P], answer: msgspec.Struct, path: str) -> P:
@@ -194,6 +198,8 @@ class _Reader:
         if not (1000 <= year <= 2999 and month <= 12 and day <= 31):
             self.notes.append(f"{path} “{value[:40]}” is not a date and was left out.")
             return None
+        if self.text is not None and not {year, year % 100} & self.numbers:
+            self.notes.append(f"{path} “{value[:40]}”: the year {year} does not stand in the document.")
         if not month:
             return f"{year}"
         return f"{year}-{month:02}-{day:02}" if day else f"{year}-{month:02}"
