@@ -20,7 +20,8 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from .core import Call
-from .errors import ClientClosed, NoDaemon
+from .errors import ClientClosed, Forbidden, NoDaemon
+from .keys import KeyFile
 from .places import MAX_SOCKET_PATH
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -28,7 +29,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 AHEAD = 4
 """Calls that are under way at once, where many are made: enough for the daemon to find the next one when it looks."""
 
-WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
+_REFUSED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED | _REFUSED
 
 
 class Reconnected(Exception):
@@ -43,6 +45,7 @@ class Watch:
         self._watched = watched
         self.socket = watched.get_monitor_socket(WATCHED)
         self.connected = False
+        self.refused = False  # the other side wants a key, or another one
         self.breaks = 0  # how many connections broke
         self.lost_at = monotonic()  # when the last one broke, or when this began to wait for the first
 
@@ -57,6 +60,9 @@ class Watch:
             event = parse_monitor_message(frames)["event"]
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.connected = made = True
+                self.refused = False
+            elif event & _REFUSED:
+                self.refused = True
             elif event == zmq.Event.DISCONNECTED and self.connected:
                 self.connected = False
                 self.breaks += 1
@@ -70,14 +76,17 @@ class Watch:
 class Channel:
     """A DEALER connection for the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int, key: KeyFile | None = None
+    ) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
 
         `closed_fd` becomes readable, and stays so, when calls are to be abandoned.
         """
         self.endpoint = endpoint
         self._closed_fd = closed_fd
-        self._socket = connecting(context, zmq.DEALER)
+        self._key = key
+        self._socket = connecting(context, zmq.DEALER, key)
         self._watch = Watch(self._socket)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -131,6 +140,8 @@ class Channel:
                 raise ClientClosed(f"{waiting[0].verb}: the client was closed before the answer came")
             if self._watch.socket in ready:
                 self._watch.read()
+                if self._watch.refused:
+                    raise self._not_let_in()
                 if self._watch.connected and self._watch.breaks != breaks:
                     if not repeat:
                         raise Reconnected
@@ -153,15 +164,28 @@ class Channel:
         self._watch.close()
         self._socket.close(linger=0)
 
+    def _not_let_in(self) -> Forbidden:
+        if self._key is None:
+            return Forbidden("forbidden", f"{self.endpoint} serves holders of a key only: name its file with --key")
+        return Forbidden(
+            "forbidden",
+            f"{self.endpoint} refuses the key {self._key.name!r}: it was revoked, or is another daemon's. Have a new "
+            "one made with `annul keys new`",
+        )
+
     def _silence(self, call: Call[R], answer_s: float, absence_s: float) -> str:
         if self._watch.connected:
             return f"it is connected but did not answer `{call.verb}` within {answer_s:g} s"
         return f"nothing there for {min(answer_s, absence_s):g} s, asked for `{call.verb}`"
 
 
-def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects."""
+def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int, key: KeyFile | None = None) -> zmq.Socket[bytes]:
+    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects, the key."""
     made = context.socket(kind)
+    if key is not None:
+        made.curve_serverkey = key.server_key.encode()
+        made.curve_publickey = key.public_key.encode()
+        made.curve_secretkey = key.secret_key.encode()
     made.linger = 0
     made.reconnect_ivl = 20
     made.reconnect_ivl_max = 500

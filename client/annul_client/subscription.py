@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+import msgspec
 import zmq
 
 from . import wire
 from .channel import Watch, connecting
-from .core import read_event, topic
+from .core import WAIT_PIECE_S, read_event, topic
 from .errors import ClientClosed
 from .feed import EventFeed
 
@@ -97,3 +98,27 @@ class Subscription:
             self._feed.check()
         elif now >= idle_at:
             self._feed.check()
+
+
+class Polling:
+    """The same for callers that the daemon lets subscribe to nothing: it is asked for events and holds its answer."""
+
+    def __init__(self, feed: EventFeed, ask: Callable[[wire.Events], wire.EventsReply]) -> None:
+        self._feed = feed
+        self._ask = ask
+
+    def catch_up(self) -> Iterator[wire.Event]:
+        """The events that the log has now, to its end."""
+        while (request := self._feed.request()) is not None:
+            yield from self._feed.replied(self._ask(request))
+
+    def __iter__(self) -> Iterator[wire.Event]:
+        """Events for ever. Raises what asking the daemon raises, and `EventsLost`."""
+        while True:
+            self._feed.check()
+            request = self._feed.request()
+            assert request is not None
+            yield from self._feed.replied(self._ask(msgspec.structs.replace(request, wait_s=WAIT_PIECE_S)))
+
+    def close(self) -> None:
+        """It holds nothing."""

@@ -20,7 +20,8 @@ from .channel import Channel, Reconnected, probe
 from .core import WAIT_PIECE_S, Call, batches, submission
 from .errors import ClientClosed, NoDaemon
 from .feed import EventFeed
-from .subscription import Subscription
+from .keys import KeyFile, key_of
+from .subscription import Polling, Subscription
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -46,14 +47,24 @@ class Client:
     of a call is waited for up to `timeout_s`, and the call is sent again: no job is submitted twice by that.
     """
 
-    def __init__(self, endpoint: str | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        timeout_s: float = 10.0,
+        *,
+        key: str | os.PathLike[str] | KeyFile | None = None,
+    ) -> None:
         """Connects to nothing yet.
+
+        `key`: the key file for a daemon that listens by TCP, or its content; None for ``$ANNUL_KEY``, where that is
+        set. Without an `endpoint` it is the one in there. Raises OSError and ValueError for what is no key file.
 
         `endpoint`: None for ``$ANNUL_ENDPOINT``, else the default place; see `places.endpoint`, also for the
         PermissionError that it may raise. `timeout_s`: seconds for the answer to every request except `wait`, and for
         a daemon that is away.
         """
-        self.endpoint = endpoint or places.endpoint()
+        self._key = key_of(key)
+        self.endpoint = endpoint or places.endpoint(key=self._key)
         self.timeout_s = timeout_s
         self._lock = threading.Lock()  # guards everything below
         self._pid = os.getpid()
@@ -253,6 +264,24 @@ class Client:
         request = wire.Logs(id=job_id, offset=offset, limit=limit, attempt=attempt)
         return self._ask(request, wire.LogsReply)
 
+    def output(self, job_id: str, name: str) -> bytes:
+        """A file that a completed job has published, whole, for callers that cannot read it where it lies.
+
+        `name`: the last part of one of the job's `files`, or more of it. `read_output` reads in pieces. Raises
+        `NotFound`, and `RequestRefused` (``no_output``, ``unreadable_output``).
+        """
+        data = b""
+        while True:
+            piece = self.read_output(job_id, name, len(data))
+            data += piece.data
+            if not piece.data or len(data) >= piece.size:
+                return data
+
+    def read_output(self, job_id: str, name: str, offset: int = 0, limit: int = 1024 * 1024) -> wire.OutputReply:
+        """One piece of it: at most `limit` bytes from `offset`. Raises as `output` does."""
+        request = wire.Output(id=job_id, name=name, offset=offset, limit=limit)
+        return self._ask(request, wire.OutputReply)
+
     def types(self) -> wire.TypesReply:
         """The job types that the daemon knows, and those it could not load."""
         return self._ask(wire.Types(), wire.TypesReply)
@@ -320,6 +349,11 @@ class Client:
         with self._channel() as channel:
             return channel.ask(call, answer_s=self.timeout_s, absence_s=self.timeout_s)
 
+    def _ask_events(self, request: wire.Events) -> wire.EventsReply:
+        call = Call(request, wire.EventsReply)
+        with self._channel() as channel:
+            return channel.ask(call, answer_s=request.wait_s + self.timeout_s, absence_s=self.timeout_s)
+
     @contextmanager
     def _channel(self) -> Iterator[Channel]:
         """A connection for one call: an idle one, else a new one."""
@@ -329,7 +363,7 @@ class Client:
             if channel is None:
                 if not self._was_there:
                     probe(self.endpoint)
-                channel = Channel(context, self.endpoint, self._closed_fd)
+                channel = Channel(context, self.endpoint, self._closed_fd, self._key)
             good = False
             try:
                 yield channel
@@ -375,9 +409,11 @@ class Client:
     def _follow(self, feed: EventFeed) -> Generator[wire.Event, None, None]:
         endpoint = self.ping().events
         with self._borrowed() as context:
-            subscription = Subscription(
-                context, endpoint, feed, lambda request: self._ask(request, wire.EventsReply), self._closed_fd
-            )
+            subscription: Subscription | Polling
+            if endpoint:
+                subscription = Subscription(context, endpoint, feed, self._ask_events, self._closed_fd)
+            else:
+                subscription = Polling(feed, self._ask_events)
             try:
                 if feed.job_id is None:
                     yield from subscription

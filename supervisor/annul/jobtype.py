@@ -48,6 +48,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     max_running: int | None  # of this type at once; the daemon's configuration may set another
     env: tuple[str, ...]  # names of the daemon's environment variables that the job gets
     signal_tree: bool  # SIGTERM goes to the whole tree, not to the leader only (for commands)
+    privileged: bool  # only admins on the daemon's machine may submit it, and keys that name it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -68,6 +69,7 @@ def job(
     max_running: int | None = None,
     env: tuple[str, ...] = (),
     signal_tree: bool = False,
+    privileged: bool = False,
 ) -> Callable[[Callable[..., Any]], JobType]:
     """Make a function a job type. It takes a `JobContext` and a msgspec Struct of parameters.
 
@@ -78,6 +80,8 @@ def job(
     process ended without an outcome while no daemon ran, or could not be started, or no daemon came back for it). The
     n-th time after ``retry_delay_s * 2 ** (n - 1)`` seconds, an hour at the most, less up to half of that by chance. A
     job that was cancelled, or ran into its time limit, is not tried again.
+
+    `privileged`: who may submit it may do anything that the daemon's user may (run any command, say).
 
     Raises TypeError where the function's second parameter is not annotated with a Struct.
     """
@@ -112,6 +116,7 @@ def job(
             max_running=max_running,
             env=env,
             signal_tree=signal_tree,
+            privileged=privileged,
         )
 
     return make

@@ -1,6 +1,7 @@
 """`import-pdf`: a CV in PDF to JSON Resume v1.0.0.
 
     ../pdf/          the PDF to a Document: text with places, fonts, columns
+    europass/        the XML that Europass PDFs carry, instead of an engine
     offline/         the engine that works by rules, on this machine
     openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/), and shows it scans
                      (openai_pictures.py)
@@ -20,6 +21,7 @@ from msgspec import Meta
 
 from annul.errors import JobError
 from annul.jobs.import_pdf.engine import Report
+from annul.jobs.preload import CV_JOBS
 from annul.jobs.resume import Resume
 from annul.jobtype import InputFile, job
 from annul.runtime.context import JobContext
@@ -54,15 +56,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
     "import-pdf",
     grace_s=5,
     timeout_s=600,
-    preload=(
-        "pypdf",
-        "openai",
-        "phonenumbers",
-        "annul.jobs.pdf.reader",
-        "annul.jobs.import_pdf.offline",
-        "annul.jobs.import_pdf.openai_engine",
-        "annul.jobs.chat.preload",
-    ),
+    preload=CV_JOBS,
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
     env=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
@@ -97,7 +91,12 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
             raise JobError("no_text", f"{error.message} The openai engine can read scans (OPENAI_API_KEY).") from None
         document = Document(pages=[], reader="")
     try:
-        if engine == "openai":
+        from annul.jobs.import_pdf import europass
+
+        attached, unread = europass.extract(Path(params.pdf), document)
+        if attached is not None:
+            engine, extraction = "offline", attached  # nothing is to be told by rules, nor asked
+        elif engine == "openai":
             from annul.jobs.import_pdf import openai_engine as ask
 
             asked: Any = {"model": params.model, "level": params.level, "progress": thinking, "log": ctx.log}
@@ -109,6 +108,8 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
             from annul.jobs.import_pdf.offline import extract
 
             extraction = extract(document, progress=thinking)
+        if unread:
+            extraction.report.uncertain.insert(0, unread)
     except MemoryError as error:
         raise JobError(
             "out_of_memory",
