@@ -91,6 +91,9 @@ class Server:
         self._events.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         self._events.setsockopt(zmq.LINGER, 1000)
         self._events.bind(self.events_endpoint)
+        for name in ("annul.sock", "events.sock"):
+            # Who may connect is decided by the directory: nobody else by default, under systemd the group of it too.
+            (runtime_dir / name).chmod(0o660)
 
     def close(self) -> None:
         """Say what is still to be said (for a second at most), and unbind."""
