@@ -190,7 +190,7 @@ def test_the_unit_is_in_order(tmp_path: Path) -> None:
 
 
 def test_members_of_the_group_use_it_and_nobody_else(service: Service) -> None:
-    """A CV is imported for one, in all the hardening; another user does not even reach the socket."""
+    """A CV is imported for one, in all the hardening, and who asks is known; another user does not reach the socket."""
     cv = str(ROOT / "examples" / "cv-en.pdf")
     said = service.machine.run(ANNUL, "--endpoint", ENDPOINT, "run", "import-pdf", cv, user="anna")
     assert "Maren Aldous" in said
@@ -198,7 +198,13 @@ def test_members_of_the_group_use_it_and_nobody_else(service: Service) -> None:
     out, error = outsider.communicate(timeout=TIMEOUT_S)
     assert outsider.returncode == 3, error
     assert not out
-    assert "trees by    cgroup" in service.machine.run(ANNUL, "--endpoint", ENDPOINT, "ping", user="anna")
+    code = f"""from annul_client import Client
+with Client("{ENDPOINT}") as client:
+    job = client.submit("exec", {{"argv": ["sleep", "1000"]}})
+    client.cancel(job.id)
+    print(client.wait(job.id).cancel.by)"""
+    by = service.machine.run(sys.executable, "-c", code, user="anna")
+    assert by == f"uid:{service.machine.run('id', '-u', 'anna')}"
 
 
 @pytest.mark.parametrize("service", [("Environment=OPENAI_BASE_URL=http://127.0.0.1:9/v1",)], indirect=True)
