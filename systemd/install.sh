@@ -28,7 +28,8 @@ install)
   mv "$unit.new" "$unit"
   install -m 0644 "$here/annul.sysusers" "$to/sysusers.d/annul.conf"
   install -m 0644 "$here/annul.tmpfiles" "$to/tmpfiles.d/annul.conf"
-  if [ "$(systemctl --version | awk 'NR == 1 {print int($2)}')" -ge 254 ]; then
+  version=$(systemctl --version | awk 'NR == 1 {print int($2)}')
+  if [ "${version:-0}" -ge 254 ]; then
     install -D -m 0644 "$here/annul-newer-systemd.conf" "$newer"
   fi
   [ -z "${DESTDIR:-}" ] || exit 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from harness import PREFIX, TESTS, TIMEOUT_S, wait_until
 
 ROOT = TESTS.parent
+OLDEST = 252  # systemd
 _UNAVAILABLE = 77
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOOLS = ("systemctl", "systemd-analyze", "systemd-sysusers", "unshare", "nsenter", "setpriv", "useradd", "make")
@@ -34,8 +36,7 @@ class Machine:
         """Skips the test where this machine does not allow it."""
         if os.geteuid() != 0:
             pytest.skip("booting a systemd takes root")
-        if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
-            pytest.skip(f"not installed: {', '.join(missing)}")
+        need_systemd()
         self._lab = Path(tempfile.mkdtemp(prefix=f"{PREFIX}systemd-"))
         self._group = _cgroup2() / self._lab.name
         self._log = self._lab / "log"
@@ -128,6 +129,16 @@ class Machine:
     def path(self, path: str) -> Path:
         """A file inside, for reading and writing from outside. Absolute links in it lead astray."""
         return Path(f"/proc/{self._pid}/root{path}")
+
+
+def need_systemd() -> None:
+    """Skips the test where there is none that knows all keys of the unit, or a tool is missing."""
+    if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    said = subprocess.run(["systemctl", "--version"], check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
+    version = int(re.findall(r"\d+", said.stdout)[0])
+    if version < OLDEST:
+        pytest.skip(f"the unit is for systemd {OLDEST} and newer; this is {version}")
 
 
 def _cgroup2() -> Path:
