@@ -9,7 +9,6 @@ here=$(dirname "$(readlink -f "$0")")
 prefix=${PREFIX:-/usr/local/lib}
 to=${DESTDIR:-}$prefix
 unit=$to/systemd/system/annul.service
-newer=$unit.d/newer-systemd.conf
 
 fail() { echo "systemd/install.sh: $*" >&2; exit 1; }
 
@@ -28,10 +27,6 @@ install)
   mv "$unit.new" "$unit"
   install -m 0644 "$here/annul.sysusers" "$to/sysusers.d/annul.conf"
   install -m 0644 "$here/annul.tmpfiles" "$to/tmpfiles.d/annul.conf"
-  version=$(systemctl --version | awk 'NR == 1 {print int($2)}')
-  if [ "${version:-0}" -ge 254 ]; then
-    install -D -m 0644 "$here/annul-newer-systemd.conf" "$newer"
-  fi
   [ -z "${DESTDIR:-}" ] || exit 0
   systemd-sysusers "$to/sysusers.d/annul.conf"
   systemd-tmpfiles --create "$to/tmpfiles.d/annul.conf"
@@ -47,8 +42,7 @@ install)
   echo "Installed. Start it, now and at boot: systemctl enable --now annul"
   ;;
 uninstall)
-  rm -f "$unit" "$newer" "$to/sysusers.d/annul.conf" "$to/tmpfiles.d/annul.conf"
-  [ ! -d "$unit.d" ] || rmdir --ignore-fail-on-non-empty "$unit.d"
+  rm -f "$unit" "$to/sysusers.d/annul.conf" "$to/tmpfiles.d/annul.conf"
   reload
   ;;
 *) fail "install or uninstall?" ;;
