@@ -10,10 +10,13 @@ import sys
 import zlib
 from pathlib import Path
 
+import psutil
 import pypdf
 import pytest
+from pypdf._codecs.core_font_metrics import CORE_FONT_METRICS
 
 from annul.errors import Cancelled, JobError
+from annul.jobs.pdf import by_pdfium
 from annul.jobs.pdf.document import Document
 from annul.jobs.pdf.fonts import clean, compose
 from annul.jobs.pdf.reader import read
@@ -22,11 +25,20 @@ SHARED = Path(__file__).parents[2].parent / "shared"
 CORPUS = SHARED / "corpus"
 
 
-def make_pdf(*contents: bytes, kids: str | None = None, count: int | None = None, flate: bool = False) -> bytes:
-    """A small PDF with a page for each content stream and two fonts: /F1 Helvetica, /F2 Helvetica-Bold."""
+HELVETICA = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+
+
+def make_pdf(
+    *contents: bytes,
+    kids: str | None = None,
+    count: int | None = None,
+    flate: bool = False,
+    font: bytes = HELVETICA,
+) -> bytes:
+    """A small PDF with a page for each content stream and two fonts: /F1 is `font`, /F2 Helvetica-Bold."""
     objects: dict[int, bytes] = {
         1: b"<< /Type /Catalog /Pages 2 0 R >>",
-        3: b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+        3: font,
         4: b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica-Bold /Encoding /WinAnsiEncoding >>",
     }
     pages = []
@@ -239,8 +251,121 @@ def test_out_of_memory_has_its_own_code(tmp_path: Path, monkeypatch: pytest.Monk
     def fail(*_args: object, **_more: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("annul.jobs.pdf.reader._read", fail)
+    monkeypatch.setattr("annul.jobs.pdf.by_pypdf._read", fail)
     assert code_of(tmp_path, make_pdf(say(72, 700, "text"))) == "out_of_memory"
+
+
+LOOP = "10 0 R 2 0 R"  # a page, and the tree of pages itself: pypdf refuses it
+
+
+@pytest.fixture
+def pdfium() -> None:
+    """The second reader, which is in the extra [pdf] only."""
+    pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed: pip install 'annul[pdf]'")
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_a_damaged_file_is_read_by_pdfium(tmp_path: Path) -> None:
+    """What pypdf refuses is read by pdfium, if that can, with places, sizes and weights as pypdf gives them."""
+    content = say(72, 700, "Jane Example", font="F2", size=20) + say(72, 650, "Engineer (first office)")
+    sound = read_bytes(tmp_path, make_pdf(content))
+    document = read_bytes(tmp_path, make_pdf(content, kids=LOOP))
+    assert (sound.reader, document.reader) == ("pypdf", "pdfium")
+    for item, expected in zip(document.pages[0].items, sound.pages[0].items, strict=True):
+        assert (item.text, item.font, item.bold) == (expected.text, expected.font, expected.bold)
+        for name in ("x", "y", "width", "size"):
+            assert getattr(item, name) == pytest.approx(getattr(expected, name), abs=0.2)
+
+
+def test_a_damaged_file_is_damaged_without_pdfium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is optional: without it the file is told to be damaged."""
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    assert code_of(tmp_path, make_pdf(say(72, 700, "Jane Example, Engineer"), kids=LOOP)) == "corrupt_pdf"
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_codes_that_pypdf_does_not_know_are_read_by_pdfium(tmp_path: Path) -> None:
+    """A font whose codes are of a character set of its own, with no map to Unicode in the file."""
+    words = "이력서 김철수 소프트웨어 개발자"
+    font = (
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Batang /Encoding /KSCms-UHC-H /DescendantFonts [<< /Type /Font "
+        b"/Subtype /CIDFontType2 /BaseFont /Batang /DW 1000 /CIDSystemInfo << /Registry (Adobe) /Ordering (Korea1) "
+        b"/Supplement 1 >> /FontDescriptor << /Type /FontDescriptor /FontName /Batang /Flags 4 /FontBBox [0 -200 1000 "
+        b"900] /ItalicAngle 0 /Ascent 800 /Descent -200 /StemV 80 >> >>] >>"
+    )
+    content = b"BT /F1 12 Tf 1 0 0 1 72 700 Tm <%s> Tj ET" % words.encode("cp949").hex().encode()
+    document = read_bytes(tmp_path, make_pdf(content, font=font))
+    assert (document.reader, document.text) == ("pdfium", words)
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_words_that_run_together_are_read_by_pdfium(tmp_path: Path) -> None:
+    """A font whose stated width is not true, with each letter placed by itself: no gap is left between words."""
+    widths = CORE_FONT_METRICS["Helvetica"].character_widths
+    content, x = b"", 40.0
+    for char in "I write with a printer driver that places each letter and lies":
+        content += say(x, 700, char) if char != " " else b""
+        x += widths.get(char, 278) / 100
+    font = (
+        b"<< /Type /Font /Subtype /TrueType /BaseFont /Lying /Encoding /WinAnsiEncoding /FontDescriptor << /Type "
+        b"/FontDescriptor /FontName /Lying /Flags 32 /FontBBox [0 -200 1000 900] /ItalicAngle 0 /Ascent 800 /Descent "
+        b"-200 /StemV 80 /MissingWidth 1000 >> >>"
+    )
+    document = read_bytes(tmp_path, make_pdf(content, font=font))
+    assert document.reader == "pdfium"
+    assert "I write with a printer driver" in document.text
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_limits_hold_with_pdfium(tmp_path: Path) -> None:
+    """Pages and characters beyond the limits end in the same errors."""
+    data = make_pdf(*[say(72, 700, f"This is page {index}") for index in range(3)], kids="10 0 R 12 0 R 14 0 R 2 0 R")
+    assert code_of(tmp_path, data, max_pages=2) == "too_many_pages"
+    assert code_of(tmp_path, data, max_chars=20) == "too_much_text"
+
+
+@pytest.mark.usefixtures("pdfium")
+@pytest.mark.parametrize(
+    "child",
+    [
+        "import os; os.abort()",
+        "print('{\"pages\": 2}', flush=True); import os; os.abort()",
+        "print('{\"pages\": 2}'); print('{\"box\": [0, 0, 1')",
+        'print(\'{"pages": 1}\'); print(\'{"box": [0, 0, 9, 9], "fonts": [], "links": [], "glyphs": [["x", 7]]}\')',
+    ],
+)
+def test_the_death_of_pdfium_is_an_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str
+) -> None:
+    """pdfium aborts on some files, at once or half-way: the job goes on, and says what pypdf said."""
+    program = tmp_path / "child.py"
+    program.write_text(child)
+    monkeypatch.setattr(by_pdfium, "CHILD", program)
+    assert code_of(tmp_path, make_pdf(say(72, 700, "Jane Example, Engineer"), kids=LOOP)) == "corrupt_pdf"
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.usefixtures("pdfium")
+def test_a_cancel_leaves_no_child(tmp_path: Path) -> None:
+    """Cancelled, raised while pdfium reads, flies through, and the child is gone."""
+    path = tmp_path / "cv.pdf"
+    path.write_bytes(make_pdf(say(72, 700, "Some text here"), kids=LOOP))
+
+    def cancel(_fraction: float, stage: str) -> None:
+        if "pdfium" in stage:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        read(path, max_pages=9, max_bytes=10**6, max_chars=10**5, progress=cancel)
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.usefixtures("pdfium")
+@pytest.mark.skipif(not (CORPUS / "manifest.tsv").exists(), reason="the corpus of bad PDFs is not here")
+def test_a_bomb_ends_the_child_only() -> None:
+    """16 GiB of blanks are more than the child may have; it dies of it, and that is all."""
+    bomb = CORPUS / "bomb-flate-triple-16gib.pdf"
+    assert by_pdfium.read(bomb, max_pages=50, max_chars=200_000, progress=lambda _f, _s: None) is None
 
 
 def test_text_is_fit_for_json() -> None:

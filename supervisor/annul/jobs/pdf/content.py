@@ -15,26 +15,15 @@ from pypdf import PdfReader
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, IndirectObject, NameObject
 
 from annul.jobs.pdf.document import Item
-from annul.jobs.pdf.fonts import Glyph, Typeface, clean, compose, tell_apart
+from annul.jobs.pdf.fonts import Glyph, Typeface, clean, tell_apart
 from annul.jobs.pdf.fonts import read as read_font
+from annul.jobs.pdf.runs import WORD as WORD  # noqa: PLC0414 (where lines.py takes it from)
+from annul.jobs.pdf.runs import Matrix, Runs
 
-Matrix = tuple[float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
-# In ems. A gap wider than WORD is a space; wider than RUN, another run (a column, a tab stop).
-WORD = 0.13
-RUN = 1.0
-SMALLEST = 2.5  # points; nobody reads smaller print: it is there for machines
 FORM_DEPTH = 12
 FORM_CALLS = 2_000
-
-
-class TooMuchText(Exception):
-    """The page holds more characters than were left. `characters` is the number reached."""
-
-    def __init__(self, characters: int) -> None:
-        super().__init__(characters)
-        self.characters = characters
 
 
 def multiply(a: Matrix, b: Matrix) -> Matrix:
@@ -83,54 +72,20 @@ class _State:
         return new
 
 
-class _Run:
-    """The run being written: glyphs of one face and size on one baseline. Owned by one `Canvas`."""
-
-    __slots__ = ("chars", "direction", "end", "face", "gaps", "hidden", "last_x", "size", "start", "stroked", "y")
-
-    def __init__(self, face: Typeface, size: float, start: float, y: float, direction: int, mode: int) -> None:
-        self.face = face
-        self.size = size
-        self.start = self.end = self.last_x = start
-        self.y = y
-        self.direction = direction
-        # Mode 3 draws nothing: the text layer of a scan, or words hidden from the reader.
-        self.hidden = mode == 3 or size < SMALLEST
-        self.stroked = mode == 2  # filled and stroked: a bold that the font does not have
-        self.chars: list[str] = []
-        self.gaps: list[float] = []  # before each of `chars`
-
-
-def _join(run: _Run) -> str:
-    """The run's text: a space where the gap is a word's, letter-spaced capitals as words."""
-    word = min(WORD, 0.55 * run.face.space) * run.size
-    solid = [gap for char, gap in zip(run.chars[1:], run.gaps[1:], strict=True) if char != " "]
-    letters = [gap for gap in solid if gap > word]
-    if len(run.chars) > 3 and len(letters) > 0.6 * len(solid):
-        # Letter-spaced: the usual gap is between letters, and words are apart by a good deal more.
-        word = sorted(letters)[len(letters) // 2] * 1.5
-    out: list[str] = []
-    for char, gap in zip(run.chars, run.gaps, strict=True):
-        if gap > word and out and out[-1] != " " and char != " ":
-            out.append(" ")
-        out.append(char)
-    return "".join(out)
-
-
 class Canvas:
     """Reads one page's content into runs of text. Used once."""
 
     def __init__(self, pdf: PdfReader, faces: dict[Any, Typeface], room: int) -> None:
-        self.items: list[tuple[Item, int, bool]] = []  # with quadrant and "is hidden"
+        self.glyphs = 0  # shown, but for those of icon fonts
+        self.mute = 0  # of these, without a meaning that could be found
+        self.guessed = 0  # of these, with one that is a guess
         self._pdf = pdf
         self._faces = faces
-        self._room = room  # characters that may still be read
-        self._characters = 0
+        self._runs = Runs(room)
         self._calls = 0
         self._state = _State()
         self._stack: list[_State] = []
         self._tm = self._line = IDENTITY
-        self._run: _Run | None = None
         self._marks: list[list[str] | None] = []  # ActualText of the open marked contents
 
     def draw(self, content: ContentStream, resources: DictionaryObject, depth: int = 0) -> None:
@@ -165,9 +120,8 @@ class Canvas:
         del self._stack[bottom:]
 
     def finish(self) -> list[tuple[Item, int, bool]]:
-        """End the page and give its runs."""
-        self._flush()
-        return self.items
+        """End the page and give its runs, with quadrant and "is hidden"."""
+        return self._runs.finish()
 
     def _text_operator(self, operator: bytes, operands: list[Any]) -> None:
         state = self._state
@@ -280,69 +234,25 @@ class Canvas:
         text = glyph.text
         if actual is not None:  # the whole replacement stands where its first glyph stands
             text = clean(actual.pop()) if actual else ""
-        if face.icons or not text:
+        if face.icons:
             return
-        self._characters += len(text)
-        if self._characters > self._room:
-            raise TooMuchText(self._characters)
+        self.glyphs += 1
+        if not text:
+            self.mute += 1
+            return
+        self.guessed += face.guessed and actual is None
         state = self._state
         full = multiply(self._tm, state.ctm)
         along = math.hypot(full[0], full[1])
-        size = abs(state.size) * math.hypot(full[2], full[3])
-        if not size or not along:
-            return
-        rise_x, rise_y = state.rise * full[2], state.rise * full[3]
-        x, y = full[4] + rise_x, full[5] + rise_y
-        if abs(full[1]) <= abs(full[0]):
-            direction, u, v = (0, x, y) if full[0] * state.size > 0 else (2, -x, -y)
-        else:
-            direction, u, v = (1, y, -x) if full[1] * state.size > 0 else (3, -y, x)
-        width = glyph.width * abs(state.size) * abs(state.scale) * along
-        run = self._run
-        gap = u - run.end if run else 0.0
-        if (
-            run is None
-            or run.face is not face
-            or run.direction != direction
-            or run.hidden != (state.mode == 3 or size < SMALLEST)
-            or run.stroked != (state.mode == 2)
-            or abs(run.size - size) > 0.04 * size
-            or abs(run.y - v) > 0.08 * size
-            or gap > RUN * size
-            or u < run.start - 0.05 * size
-            or gap < -0.9 * size
-        ):
-            self._flush()
-            run = self._run = _Run(face, size, u, v, direction, state.mode)
-            gap = 0.0
-        if run.chars and gap < -0.2 * size and (whole := compose(run.chars[-1], text)):
-            run.chars[-1] = whole  # an accent drawn over its letter, as TeX's OT1 fonts do
-        elif run.chars and run.chars[-1] == text and abs(u - run.last_x) < 0.12 * size and text != " ":
-            pass  # drawn twice to look bold
-        else:
-            run.chars.append(text)
-            run.gaps.append(gap)
-        run.last_x = u
-        run.end = max(run.end, u + width + state.char_space * state.scale * along)
-
-    def _flush(self) -> None:
-        run, self._run = self._run, None
-        if run is None or not (text := _join(run)).strip():
-            return
-        lead = len(text) - len(text.lstrip())
-        start = run.start + (run.end - run.start) * lead / max(1, len(text))
-        kept = text.strip()
-        end = run.end - (run.end - run.start) * (len(text) - lead - len(kept)) / max(1, len(text))
-        item = Item(
-            text=kept,
-            x=start,
-            y=run.y,
-            width=max(0.0, end - start),
-            size=run.size,
-            font=run.face.name,
-            bold=run.face.bold or run.stroked,
+        self._runs.add(
+            text,
+            face,
+            at=(*full[:4], full[4] + state.rise * full[2], full[5] + state.rise * full[3]),
+            size=state.size,
+            width=glyph.width * abs(state.size) * abs(state.scale) * along,
+            mode=state.mode,
+            spacing=state.char_space * state.scale * along,
         )
-        self.items.append((item, run.direction, run.hidden))
 
 
 def _dictionary(value: Any) -> DictionaryObject:

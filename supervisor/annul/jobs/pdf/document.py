@@ -42,7 +42,7 @@ class Document(msgspec.Struct, frozen=True):
     """A PDF that has been read."""
 
     pages: list[Page]
-    reader: str  # the library that read it: "pypdf"
+    reader: str  # the library that read it: "pypdf" or "pdfium"
     links: list[Link] = []
     meta: dict[str, str] = {}  # the Info dictionary: Title, Author, ...
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from pypdf._cmap import _predefined_cmap
 from pypdf._codecs.adobe_glyphs import adobe_glyphs
-from pypdf.generic import DictionaryObject
+from pypdf.generic import DictionaryObject, NameObject
 from pypdf.generic._font import Font
 
 BOLD = re.compile(r"bold|black|heavy|demi|medi(?!um)|cmbx|sfbx|ecbx|cmssbx|\bbx\d|-bd\b|extrabd|,b\b", re.IGNORECASE)
@@ -53,6 +54,7 @@ class Typeface(msgspec.Struct):
     font: Font | None  # None where the file does not define it
     scale: float  # ems per unit of width
     space: float  # ems; the width of a space, or about
+    guessed: bool = False  # the file does not tell, in a way that is understood, what its codes mean
     known: dict[str, Glyph] = {}  # by raw character, filled as they come
 
     def glyphs(self, data: bytes) -> list[Glyph]:
@@ -114,7 +116,19 @@ def read(resource: DictionaryObject) -> Typeface:
     space = space if 0.15 <= space <= 0.6 else 0.25
     weight = font.font_descriptor.weight if hasattr(font.font_descriptor, "weight") else 0
     heavy = isinstance(weight, (int, float)) and weight >= 600
-    return Typeface(name, heavy or bool(BOLD.search(name)), bool(ICONS.search(name)), font, scale, space)
+    return Typeface(
+        name, heavy or bool(BOLD.search(name)), bool(ICONS.search(name)), font, scale, space, _is_guess(resource, font)
+    )
+
+
+def _is_guess(resource: DictionaryObject, font: Font) -> bool:
+    """pypdf takes codes for Unicode, for want of a map: of glyph numbers, of a predefined CMap that it has not."""
+    encoding = resource.get("/Encoding")
+    if not font.interpretable:
+        return True
+    if font.sub_type != "Type0" or "/ToUnicode" in resource or not isinstance(encoding, NameObject):
+        return False
+    return encoding.startswith("/Identity-") or not (encoding in _predefined_cmap or "-UCS2-" in encoding)
 
 
 def tell_apart(face: Typeface, others: Iterable[Typeface]) -> None:

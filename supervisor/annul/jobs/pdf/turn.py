@@ -1,9 +1,20 @@
-"""Turning a page so that its text reads from left to right."""
+"""Runs of text to a page: turned so that they read from left to right, and in reading order."""
 
 from __future__ import annotations
 
-from annul.jobs.pdf.content import SMALLEST
-from annul.jobs.pdf.document import Item
+from annul.jobs.pdf.columns import arrange
+from annul.jobs.pdf.document import Item, Page
+from annul.jobs.pdf.runs import SMALLEST
+
+
+def lay_out(items: list[tuple[Item, int, bool]], number: int, box: tuple[float, float, float, float]) -> Page:
+    """The page of a number, from its runs with quadrant and "is hidden", and its left, bottom, width and height."""
+    left, bottom, width, height = box
+    shown, width, height = upright(items, width, height)
+    if left or bottom:
+        shown = [_moved(item, item.x - left, item.y - bottom) for item in shown]
+    text = "\n".join(line.text for line in arrange(shown, number, width))
+    return Page(number=number, width=width, height=height, items=shown, text=text)
 
 
 def upright(items: list[tuple[Item, int, bool]], width: float, height: float) -> tuple[list[Item], float, float]:
