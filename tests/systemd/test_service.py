@@ -199,9 +199,12 @@ def test_members_of_the_group_use_it_and_nobody_else(service: Service) -> None:
     out, error = outsider.communicate(timeout=TIMEOUT_S)
     assert outsider.returncode == 3, error
     assert not out
-    code = f"""from annul_client import Client
+    code = f"""from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from annul_client import Client
 with Client("{ENDPOINT}") as client:
-    job = client.submit("exec", {{"argv": ["sleep", "1000"]}})
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    job = client.submit("import-pdf", inputs={{"pdf": Path("{cv}").read_bytes()}}, not_before=tomorrow)
     client.cancel(job.id)
     print(client.wait(job.id).cancel.by)"""
     by = service.machine.run(sys.executable, "-c", code, user="anna")
