@@ -34,9 +34,9 @@ install)
   setpriv --reuid annul --regid annul --init-groups "$ANNUL" --version >/dev/null ||
     fail "installed, but the user annul cannot run $ANNUL: install annul where every user may read, say in /opt/annul"
   for path in "$ANNUL" "$(readlink -f "$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$ANNUL")")"; do
-    case $path in /home/* | /root/* | /run/user/*)
-      echo "$path is in somebody's home, which the service does not see (ProtectHome=yes): install annul and its" \
-        "Python elsewhere, or have it see homes by 'systemctl edit annul'" >&2 ;;
+    case $path in /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
+      echo "$path is where the service sees nothing (ProtectHome=yes, PrivateTmp=yes): install annul and its Python" \
+        "elsewhere, or change that by 'systemctl edit annul'" >&2 ;;
     esac
   done
   echo "Installed. Start it, now and at boot: systemctl enable --now annul"

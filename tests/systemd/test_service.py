@@ -106,8 +106,11 @@ def machine() -> Iterator[Machine]:
     machine = Machine()
     try:
         set_up(machine, "test", f"Environment=PYTHONPATH={os.environ.get('PYTHONPATH', '')}")
+        # The tests' Python, or they themselves, may be where the service sees nothing.
         if any(str(path).startswith(("/home/", "/root/")) for path in NEEDED):
-            set_up(machine, "homes", "ProtectHome=read-only")  # the tests' Python, or they themselves, are there
+            set_up(machine, "homes", "ProtectHome=read-only")
+        if any(str(path).startswith(("/tmp/", "/var/tmp/")) for path in NEEDED):
+            set_up(machine, "tmp", "PrivateTmp=no")
         machine.run("make", "-C", str(ROOT), "install-systemd", f"ANNUL={ANNUL}")
         machine.run("useradd", "--groups", "annul", "anna")
         machine.run("useradd", "oscar")
@@ -133,9 +136,9 @@ def service(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Servic
     settings = getattr(request, "param", ())
     if settings:
         set_up(machine, "parameter", *settings)
-    machine.run("systemctl", "start", "annul")
     service = Service(machine)
     try:
+        machine.run("systemctl", "start", "annul")
         yield service
         service.stop()
     finally:
