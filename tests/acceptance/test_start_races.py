@@ -236,6 +236,11 @@ def test_cancels_at_random_moments_of_the_start_are_not_lost(
 ) -> None:
     """At 0 to 15 ms after the submit, in a daemon as it is: `cancelled`, and where that says so nothing ran."""
     starts = Starts(make_daemon, short_dir, how, holding=False)
+    with starts.client:
+        _cancel_at_random(starts)
+
+
+def _cancel_at_random(starts: Starts) -> None:
     starts.works()
     rng = random.Random(8)
     stages: list[Stage | None] = []
@@ -252,4 +257,3 @@ def test_cancels_at_random_moments_of_the_start_are_not_lost(
         assert not starts.left()
         stages.append(final.cancel.stage)
     assert {Stage.BEFORE_START, Stage.SIGTERM} <= set(stages)
-    starts.client.close()
