@@ -26,6 +26,7 @@ from annul_client.places import events_endpoint, requests_endpoint
 from annul_client.wire import (
     ANY_REQUEST,
     MAX_MESSAGE,
+    MAX_RID,
     VERBS,
     VERSION,
     Event,
@@ -316,9 +317,12 @@ def internal(error: Exception) -> Refused:
 def _header(body: bytes) -> Header:
     """Raises Refused where not even that can be read."""
     try:
-        return (msgspec.json.decode if is_json(body) else msgspec.msgpack.decode)(body, type=Header)
+        header = (msgspec.json.decode if is_json(body) else msgspec.msgpack.decode)(body, type=Header)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused("bad_request", f"a request is a map with v, rid and verb, in msgpack or JSON: {error}") from error
+    if len(header.rid) > MAX_RID:  # it would be kept with the job, and sent back
+        raise Refused("bad_request", f"a rid is {MAX_RID} characters at most, not {len(header.rid)}")
+    return header
 
 
 def _rid(body: bytes) -> str:
