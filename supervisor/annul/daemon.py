@@ -101,7 +101,6 @@ class Daemon:
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self._nudges_queued = _nudges_queued()
-        self.rates = Rates(config.max_requests_per_s)
         self.server = self._serve()
         self.cgroup = self._make_cgroup(cgroups)
         self.ledger = Ledger(
@@ -127,6 +126,7 @@ class Daemon:
         )
         self._signals: list[int] = []
         self._inbox = Inbox()
+        self.rates = Rates(config.max_requests_per_s)
         self._news = False  # events were told in this turn
         self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
@@ -431,15 +431,7 @@ class Daemon:
             own = keys.server_key(config.state_dir, new_pair()) if config.listen else None
         except KeyProblem as error:
             raise StartError(str(error)) from error
-        admission = Admission(
-            by_peer=peers.grant,
-            by_key=keys.Keys(config.state_dir).grant,
-            floods=lambda name: self.rates.floods(name, self.clock.monotonic()),
-            note_refused=lambda name: self.rates.note_refused(name, self.clock.monotonic()),
-            listen=config.listen,
-            server_key=own,
-        )
-        return Server(config.runtime_dir, admission)
+        return Server(config.runtime_dir, Admission(peers.grant, keys.Keys(config.state_dir).grant, config.listen, own))
 
     def _bind_notify(self) -> socket.socket:
         path = self.config.runtime_dir / "notify.sock"

@@ -76,23 +76,6 @@ class Doorman:
             for fd in come:
                 self._let_in(fd)
 
-    def end(self, fd: int) -> None:
-        """End a connection, by its descriptor."""
-        if fd not in self._whose:
-            return  # ended already
-        try:
-            connection = socket.socket(fileno=fd)
-        except OSError:
-            return
-        try:
-            if connection.getsockname():
-                connection.shutdown(socket.SHUT_RDWR)
-                self._say(self._whose[fd])
-        except OSError:
-            pass
-        finally:
-            connection.detach()
-
     def _let_in(self, fd: int) -> None:
         try:
             connection = socket.socket(fileno=fd)  # libzmq's own, borrowed: a copy would need a descriptor
@@ -126,7 +109,7 @@ class Doorman:
         if now >= self._said_at:
             self._said_at = now + _SAY_S
             _log.warning(
-                "connections are closed, too many or flooded: %s has %d, and there are %d in all, of at most %d",
+                "connections are closed: %s has %d, and there are %d in all, of at most %d",
                 whose,
                 self._count[whose],
                 len(self._whose),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 _BURST_S = 10.0  # worth of requests that may come at once
-_WINDOW_S = 1.0
-_FLOOD = 1_000  # requests refused within that time, where few are allowed; else twice those that are
 _MOST = 10_000  # that are remembered; who has not asked for long has a full bucket anyway
 
 
@@ -16,7 +14,6 @@ class Rates:
     def __init__(self, per_s: int) -> None:
         """`per_s`: requests a second in the long run; 0: any number."""
         self._per_s = per_s
-        self._refused: dict[str, tuple[float, int]] = {}  # by name: (since when, how many)
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # by name: (requests, as of when)
 
     def take(self, name: str, now: float, cost: int = 1) -> bool:
@@ -31,18 +28,3 @@ class Rates:
         if len(self._left) > _MOST:
             self._left.popitem(last=False)
         return left >= cost
-
-    def note_refused(self, name: str, now: float) -> None:
-        """A request of somebody was refused unheard: it was one too many, or none at all."""
-        since, count = self._refused.get(name, (now, 0))
-        self._refused[name] = (since, count + 1) if now < since + _WINDOW_S else (now, 1)
-        if len(self._refused) > _MOST:
-            self._refused.clear()
-
-    def floods(self, name: str, now: float) -> bool:
-        """Of one who sends something now: whether it goes on although it is refused, and need not be told again."""
-        since, count = self._refused.get(name, (now, 0))
-        if not self._per_s or now >= since + _WINDOW_S or count <= max(_FLOOD, 2 * self._per_s):
-            return False
-        self._refused[name] = (now, count)  # until it has been quiet for that long
-        return True

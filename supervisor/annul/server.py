@@ -9,7 +9,6 @@ read loses events, and both can ask again.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -53,7 +52,6 @@ _UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it fi
 _MORE = zmq.NOBLOCK | zmq.SNDMORE
 _ZAP = "inproc://zeromq.zap.01"  # https://rfc.zeromq.org/spec/27/
 _HANDSHAKE_MS = 5_000  # for a TCP peer to show its key
-_NOBODY = "nobody"  # all those who are not served
 _SAY_S = 10.0  # between two lines in the log about keys that are refused
 
 _unpack = msgspec.msgpack.Decoder(ANY_REQUEST).decode
@@ -67,8 +65,6 @@ class Admission(msgspec.Struct, frozen=True):
 
     by_peer: Callable[[int, int], Grant | None]  # uid, gid
     by_key: Callable[[str], Grant | None]  # public key, Z85
-    floods: Callable[[str], bool] = lambda _: False  # whether what somebody sends is not to be read any more, by name
-    note_refused: Callable[[str], None] = lambda _: None  # what somebody sent could not be read
     listen: str | None = None  # a TCP endpoint; None: none
     server_key: ServerKey | None = None  # for that
 
@@ -270,11 +266,6 @@ class Server:
             size += len(body)
             envelope = [frame.bytes for frame in frames[:-1]]
             grant = grant_of(frames[-1])
-            who = grant.name if grant is not None else _NOBODY
-            if not (grant is not None and grant.is_local_admin) and self._admission.floods(who):
-                with contextlib.suppress(zmq.ZMQError):  # it is gone
-                    self._doorman.end(int(frames[-1].get(zmq.SRCFD)))
-                continue
             try:
                 if grant is None:
                     raise _not_served()
@@ -290,7 +281,6 @@ class Server:
                 )
                 found.append((caller, request))
             except Refused as error:
-                self._admission.note_refused(who)
                 nobody = Grant(name="", role=Role.READ)
                 Caller(send, envelope, nobody, _rid(body), json=is_json(body)).refuse(error)
         return True

@@ -123,20 +123,6 @@ def test_rates() -> None:
     assert all(Rates(0).take("a", 0.0) for _ in range(10_000))
 
 
-def test_who_floods() -> None:
-    """Thousands of refusals within a second; once it was quiet for another, it may begin anew."""
-    rates = Rates(1_000)
-    for number in range(2_001):
-        assert not rates.floods("a", 5.0 + number / 10_000)
-        rates.note_refused("a", 5.0 + number / 10_000)
-    assert rates.floods("a", 5.3)
-    assert not rates.floods("b", 5.3)
-    assert rates.floods("a", 6.2)  # it was not quiet meanwhile
-    assert not rates.floods("a", 7.2)
-    rates.note_refused("a", 7.2)
-    assert not rates.floods("a", 7.2)
-
-
 def test_rates_of_what_counts_as_several() -> None:
     """One that counts as more than a burst has to wait for a whole one, not for ever."""
     rates = Rates(2)

@@ -48,7 +48,6 @@ def may_ask(daemon: Daemon, request: wire.Request, caller: Caller) -> bool:
     try:
         now, cost = daemon.clock.monotonic(), _cost(request, caller)
         if not caller.grant.is_local_admin and not daemon.rates.take(caller.by, now, cost):
-            daemon.rates.note_refused(caller.by, now)
             limit = daemon.config.max_requests_per_s
             raise Refused("rate_limited", f"{caller.by} asks more than {limit} times a second: wait a little")
         access.check(caller.grant, request)
