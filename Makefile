@@ -9,11 +9,12 @@ export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 TRIALS ?= 10000
 RESTARTS ?= 600
+TIMES ?= 100
 ANNUL ?= $(abspath $(BIN))/annul
 PREFIX ?= /usr/local/lib
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-peers torture eval docs install-systemd uninstall-systemd clean
+.PHONY: help run test check format bench bench-peers torture fuzz eval docs install-systemd uninstall-systemd clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ bench-peers: $(PEERS)/installed  ## Measure annul and other job queues in one ru
 
 torture: $(VENV)/installed-dev  ## Race random cancels, crash the daemon at its every step, judged from outside (TRIALS=10000 RESTARTS=600)
 	@PYTHONPATH=tests $(BIN)/python -m torture --trials $(TRIALS) --restarts $(RESTARTS)
+
+fuzz: $(VENV)/installed-dev  ## Send the daemon's parts what makes no sense, other things each time (TIMES=100: so much more than the tests)
+	@ANNUL_FUZZ=$(TIMES) $(BIN)/pytest --no-header -q tests/unit/test_fuzz.py
 
 eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=directory with manifest.tsv and truth/)
 	@$(BIN)/python bench/eval_cv.py

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import abort_cost, books, figures, floors, starts, submits
+from bench import abort_cost, books, figures, floors, hostile, starts, submits
 from bench.peers import table
 
 HERE = Path(__file__).parent
@@ -174,6 +174,13 @@ def of_submits() -> list[Row]:
     return rows
 
 
+def of_hostile() -> list[Row]:
+    """A good client's round trips, among others that mean harm; the ratio that counts is that of the two p99."""
+    found = hostile.measure(10 * N)
+    among = row("round trip among 1,050 hostile peers", found.among, "without them", found.alone)
+    return [{**among, "ratio_p99": quantile(found.among, 0.99) / quantile(found.alone, 0.99), "of_p99": "to p99"}]
+
+
 def of_flag() -> list[Row]:
     costs = abort_cost.measure()
     floor = costs["threading.Event.is_set()"] / 1e9
@@ -181,7 +188,7 @@ def of_flag() -> list[Row]:
 
 
 def main() -> None:
-    rows = of_flag() + of_queue() + of_submits() + of_books()
+    rows = of_flag() + of_hostile() + of_queue() + of_submits() + of_books()
     for tree in ("session", "cgroup"):
         with figures.daemon("--tree", "auto" if tree == "cgroup" else tree) as daemon:
             usable = daemon.client.ping().tree == tree

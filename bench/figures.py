@@ -28,7 +28,7 @@ class Daemon:
     """One that serves the jobs of bench.jobs, and a client of it."""
 
     def __init__(self, runtime: Path, client: Client) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.client = client
 
     @contextmanager
@@ -37,7 +37,7 @@ class Daemon:
         dealer = context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.RCVHWM, 0)
-        dealer.connect(f"ipc://{self._runtime}/annul.sock")
+        dealer.connect(f"ipc://{self.runtime}/annul.sock")
         try:
             yield Pipeline(dealer)
         finally:

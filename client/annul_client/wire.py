@@ -31,6 +31,9 @@ UNIQUE_RID = 16
 """Characters from which a request id is taken as unique in the world (a UUID, say): a `submit` that is sent again with
 it makes no second job. Shorter ones only match replies to requests."""
 
+MAX_RID = 500
+"""Characters of a request id at most."""
+
 MAX_SUBMIT_MANY = 500
 """Jobs in one ``submit_many`` at most, so that no single message can hold up another client's cancel."""
 

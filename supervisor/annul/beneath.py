@@ -20,6 +20,8 @@ def opened(root: Path, name: str) -> BinaryIO:
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or parts[0] == "/":
         raise OSError(f"{name!r} leaves {root}")
+    if "\0" in name:
+        raise OSError(f"{name!r} is no file's name")
     folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts[:-1]:

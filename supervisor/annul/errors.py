@@ -18,6 +18,8 @@ from typing import Any
 
 from annul_client.wire import ErrorInfo
 
+_LONGEST = 1_500  # characters of what a refusal says: the asker may have sent megabytes of what it quotes
+
 
 class AnnulError(Exception):
     """Any error that annul itself raises."""
@@ -35,7 +37,13 @@ class Refused(AnnulError):
     @property
     def info(self) -> ErrorInfo:
         """As it goes to the client."""
-        return ErrorInfo(code=self.code, message=self.message, field=self.field)
+        return ErrorInfo(code=self.code, message=_short(self.message), field=self.field and _short(self.field))
+
+
+def _short(text: str) -> str:
+    """With the middle left out, where it is long: what to do stands at the end."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
 class StartError(AnnulError):

@@ -16,14 +16,15 @@ class Rates:
         self._per_s = per_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # by name: (requests, as of when)
 
-    def take(self, name: str, now: float) -> bool:
-        """One request of somebody. False: it is one too many."""
+    def take(self, name: str, now: float, cost: int = 1) -> bool:
+        """One request of somebody, which counts as so many; as a whole burst at most. False: it is one too many."""
         if not self._per_s:
             return True
         most = self._per_s * _BURST_S
         left, at = self._left.pop(name, (most, now))
         left = min(most, left + (now - at) * self._per_s)
-        self._left[name] = (left - 1 if left >= 1 else left, now)
+        cost = min(cost, int(most))
+        self._left[name] = (left - cost if left >= cost else left, now)
         if len(self._left) > _MOST:
             self._left.popitem(last=False)
-        return left >= 1
+        return left >= cost

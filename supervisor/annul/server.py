@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,15 @@ import zmq
 import zmq.utils.z85
 
 from annul.access import Grant, Role
+from annul.doorman import Doorman
 from annul.errors import Refused, StartError
 from annul.keys import ServerKey
+from annul.unread import MOST, MOST_IN_ALL, SMALL, Unread
 from annul_client.places import events_endpoint, requests_endpoint
 from annul_client.wire import (
     ANY_REQUEST,
     MAX_MESSAGE,
+    MAX_RID,
     VERBS,
     VERSION,
     Event,
@@ -41,12 +45,14 @@ from annul_client.wire import (
 _log = logging.getLogger(__name__)
 TURN_MESSAGES = 256  # received in one go
 _TURN_BYTES = 2 * MAX_MESSAGE
+_UNRECEIVED = 64  # requests of one TCP peer, of any size, that are taken before their turn; the others stay with it
 _UNREAD = 10_000  # answers kept for one peer that does not read; then its newest are dropped
 _UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it finds the others in the log
 
 _MORE = zmq.NOBLOCK | zmq.SNDMORE
 _ZAP = "inproc://zeromq.zap.01"  # https://rfc.zeromq.org/spec/27/
 _HANDSHAKE_MS = 5_000  # for a TCP peer to show its key
+_SAY_S = 10.0  # between two lines in the log about keys that are refused
 
 _unpack = msgspec.msgpack.Decoder(ANY_REQUEST).decode
 _unjson = msgspec.json.Decoder(ANY_REQUEST).decode
@@ -63,24 +69,31 @@ class Admission(msgspec.Struct, frozen=True):
     server_key: ServerKey | None = None  # for that
 
 
+def _always() -> bool:
+    return True
+
+
 class Caller:
     """Who sent a request, and how to answer it."""
 
-    __slots__ = ("_envelope", "_json", "_send_by", "grant", "rid", "size")
+    __slots__ = ("_envelope", "_json", "_send_by", "_still", "grant", "rid", "size")
 
     def __init__(
         self,
-        send_by: Callable[[list[bytes], bytes], None],
+        send_by: Callable[[list[bytes], bytes], bool | None],
         envelope: list[bytes],
         grant: Grant,
         rid: str,
         *,
         json: bool,
         size: int = 0,
+        still: Callable[[], bool] = _always,
     ) -> None:
+        """`send_by`: says False where the answer is not taken, for want of room. `still`: whether it is served."""
         self._send_by = send_by
         self._envelope = envelope
         self._json = json
+        self._still = still
         self.grant = grant
         self.rid = rid
         self.size = size  # of the request, bytes
@@ -96,6 +109,9 @@ class Caller:
         return self.grant.local, self._envelope[0]
 
     def answer(self, reply: Model) -> None:
+        if not self._still():  # what it asked for came after it was shut out
+            self.refuse(_not_served())
+            return
         encode = _json if self._json else _pack
         self._send(Reply(rid=self.rid, ok=msgspec.Raw(encode(reply))))
 
@@ -103,7 +119,14 @@ class Caller:
         self._send(Reply(rid=self.rid, error=error.info))
 
     def _send(self, reply: Reply) -> None:
-        self._send_by(self._envelope, (_json if self._json else _pack)(reply))
+        encode = _json if self._json else _pack
+        if self._send_by(self._envelope, encode(reply)) is False:
+            error = Refused(
+                "unread",
+                f"{MOST >> 20} MiB of answers wait to be read on this connection, or {MOST_IN_ALL >> 20} on all: read "
+                "them, then ask again. What was asked for has been done",
+            )
+            self._send_by(self._envelope, encode(Reply(rid=self.rid, error=error.info)))
 
 
 class Server:
@@ -119,6 +142,9 @@ class Server:
         self._admission = admission
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 8192)
+        self._unread = Unread()
+        self._refused_keys = 0
+        self._say_refused_at = 0.0
         self._zap = self._context.socket(zmq.REP)
         self._zap.bind(_ZAP)
         self._router = self._new_router()
@@ -135,6 +161,9 @@ class Server:
                 os.chown(runtime_dir / name, -1, runtime_dir.stat().st_gid)
             except PermissionError:
                 pass  # a group that is not ours to give: they stay outside
+        self._doorman = Doorman(admission.by_peer)
+        for served in (self._router, self._events, *filter(None, [self._remote])):
+            self._doorman.watch(served)
 
     def _new_router(self) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)
@@ -146,6 +175,7 @@ class Server:
     def _listen(self, endpoint: str, key: ServerKey | None) -> zmq.Socket[bytes]:
         assert key is not None
         router = self._new_router()
+        router.setsockopt(zmq.RCVHWM, _UNRECEIVED)  # on this machine libzmq's 1,000: a cancel may be behind them
         router.curve_server = True
         router.curve_secretkey = key.secret_key.encode()
         router.curve_publickey = key.public_key.encode()
@@ -166,7 +196,7 @@ class Server:
     @property
     def sockets(self) -> list[zmq.Socket[bytes]]:
         """What the loop is to wait for."""
-        return [self._router, self._zap] + ([self._remote] if self._remote is not None else [])
+        return [self._router, self._zap, *filter(None, [self._remote]), *self._doorman.sockets]
 
     @property
     def listening(self) -> str:
@@ -179,6 +209,7 @@ class Server:
 
     def close(self) -> None:
         """Say what is still to be said (for a second at most), and unbind."""
+        self._doorman.close()
         self._router.close()
         if self._remote is not None:
             self._remote.close()
@@ -192,6 +223,7 @@ class Server:
         """The requests that have arrived, a turn's worth at most, and whether there may be more. What cannot be read,
         or is nobody's, is answered and left out.
         """
+        self._doorman.look()
         self._authenticate()
         found: list[tuple[Caller, Request]] = []
         more = self._receive(self._router, found, self._local)
@@ -207,12 +239,21 @@ class Server:
     ) -> bool:
         size = 0
 
-        def send(envelope: list[bytes], body: bytes) -> None:
+        def send(envelope: list[bytes], body: bytes) -> bool:
             try:
-                router.send_multipart([*envelope, body], zmq.NOBLOCK)
+                if len(body) < SMALL:
+                    router.send_multipart([*envelope, body], zmq.NOBLOCK)
+                    return True
+                peer = (router is self._router, envelope[0])
+                if not self._unread.has_room(peer, len(body)):
+                    return False
+                frame = zmq.Frame(body, copy=False, track=True)
+                router.send_multipart([*envelope, frame], zmq.NOBLOCK, copy=False)
+                self._unread.note(peer, frame)
             except zmq.ZMQError as error:
                 # Gone, or it does not read: its loss.
                 _log.debug("a reply was not taken: %s", error, extra={"action": "reply"})
+            return True
 
         for _ in range(TURN_MESSAGES):
             if size > _TURN_BYTES:
@@ -227,13 +268,18 @@ class Server:
             grant = grant_of(frames[-1])
             try:
                 if grant is None:
-                    raise Refused(
-                        "forbidden",
-                        "this daemon does not serve you: on its machine, be in the group of its runtime directory or "
-                        "named in its configuration; by TCP, have a key that is not revoked",
-                    )
+                    raise _not_served()
                 header, request = _read(envelope, body)
-                found.append((Caller(send, envelope, grant, header.rid, json=is_json(body), size=len(body)), request))
+                caller = Caller(
+                    send,
+                    envelope,
+                    grant,
+                    header.rid,
+                    json=is_json(body),
+                    size=len(body),
+                    still=self._still_by(frames[-1], grant),
+                )
+                found.append((caller, request))
             except Refused as error:
                 nobody = Grant(name="", role=Role.READ)
                 Caller(send, envelope, nobody, _rid(body), json=is_json(body)).refuse(error)
@@ -258,6 +304,13 @@ class Server:
         except zmq.ZMQError:
             return None
 
+    def _still_by(self, frame: zmq.Frame, grant: Grant) -> Callable[[], bool]:
+        """Looks whether the holder of a key may still do what it might when it asked. Keeps nothing of the frame."""
+        if grant.local:
+            return _always
+        key = str(frame.get("User-Id"))
+        return lambda: self._admission.by_key(key) == grant
+
     def _authenticate(self) -> None:
         """Answer libzmq's questions whether the holder of a key may connect (ZAP). What it may do is asked anew with
         each request.
@@ -270,9 +323,15 @@ class Server:
             key = zmq.utils.z85.encode(frames[6]) if len(frames) == 7 and frames[5] == b"CURVE" else b""
             known = bool(key) and self._admission.by_key(key.decode()) is not None
             if not known:
-                _log.warning(
-                    "refused an unknown key at %s", frames[3].decode(errors="replace"), extra={"action": "zap"}
-                )
+                self._refused_keys += 1
+                if time.monotonic() >= self._say_refused_at:  # whoever reaches the port could fill the disk with it
+                    self._say_refused_at = time.monotonic() + _SAY_S
+                    _log.warning(
+                        "refused an unknown key, the last at %s (%d times until now)",
+                        frames[3].decode(errors="replace"),
+                        self._refused_keys,
+                        extra={"action": "zap"},
+                    )
             status = (b"200", b"OK", key, b"") if known else (b"400", b"unknown key", b"", b"")
             self._zap.send_multipart([b"1.0", frames[1], *status])
 
@@ -282,6 +341,14 @@ class Server:
         """To whom it may concern: topic ``job.<id>``, then the event in msgpack."""
         self._events.send(b"job." + event.job.id.encode(), _MORE)
         self._events.send(body, zmq.NOBLOCK)
+
+
+def _not_served() -> Refused:
+    return Refused(
+        "forbidden",
+        "this daemon does not serve you: on its machine, be in the group of its runtime directory or named in its "
+        "configuration; by TCP, have a key that is not revoked",
+    )
 
 
 def _read(envelope: list[bytes], body: bytes) -> tuple[Header, Request]:
@@ -316,9 +383,12 @@ def internal(error: Exception) -> Refused:
 def _header(body: bytes) -> Header:
     """Raises Refused where not even that can be read."""
     try:
-        return (msgspec.json.decode if is_json(body) else msgspec.msgpack.decode)(body, type=Header)
+        header = (msgspec.json.decode if is_json(body) else msgspec.msgpack.decode)(body, type=Header)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused("bad_request", f"a request is a map with v, rid and verb, in msgpack or JSON: {error}") from error
+    if len(header.rid) > MAX_RID:  # it would be kept with the job, and sent back
+        raise Refused("bad_request", f"a rid is {MAX_RID} characters at most, not {len(header.rid)}")
+    return header
 
 
 def _rid(body: bytes) -> str:

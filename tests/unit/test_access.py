@@ -121,3 +121,13 @@ def test_rates() -> None:
     assert not rates.take("a", 0.6)
     assert [rates.take("a", 1000.0) for _ in range(21)] == [True] * 20 + [False]
     assert all(Rates(0).take("a", 0.0) for _ in range(10_000))
+
+
+def test_rates_of_what_counts_as_several() -> None:
+    """One that counts as more than a burst has to wait for a whole one, not for ever."""
+    rates = Rates(2)
+    assert [rates.take("a", 0.0, 8) for _ in range(3)] == [True, True, False]
+    assert rates.take("a", 0.0, 4)
+    assert not rates.take("a", 9.0, 500)
+    assert rates.take("a", 10.0, 500)
+    assert not rates.take("a", 10.0)

@@ -29,7 +29,7 @@ def test_files_below_are_opened(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "/", "/etc/passwd", "..", "../secret", "inner/../../secret", "inner", "gone"]
+    "name", ["", ".", "/", "/etc/passwd", "..", "../secret", "inner/../../secret", "inner", "gone", "a\0b"]
 )
 def test_what_leaves_it_or_is_no_file_is_refused(root: Path, name: str) -> None:
     with pytest.raises(OSError):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["look_up", "may_ask", "only_looks", "piece", "view_of", "write"]
 
 _OVER = object()
+_BYTES_A_REQUEST = 64 * 1024  # a bigger one counts as several
 _Handler = Callable[[Any, Any, Caller], None]
 
 WRITING: dict[type[wire.Request], _Handler] = {
@@ -45,14 +46,21 @@ READING: dict[type[wire.Request], _Handler] = {
 def may_ask(daemon: Daemon, request: wire.Request, caller: Caller) -> bool:
     """Whether the caller's role is enough, and it does not ask too often. If not, that is answered."""
     try:
-        access.check(caller.grant, request)
-        if not caller.grant.is_local_admin and not daemon.rates.take(caller.by, daemon.clock.monotonic()):
+        now, cost = daemon.clock.monotonic(), _cost(request, caller)
+        if not caller.grant.is_local_admin and not daemon.rates.take(caller.by, now, cost):
             limit = daemon.config.max_requests_per_s
             raise Refused("rate_limited", f"{caller.by} asks more than {limit} times a second: wait a little")
+        access.check(caller.grant, request)
     except Refused as error:
         caller.refuse(error)
         return False
     return True
+
+
+def _cost(request: wire.Request, caller: Caller) -> int:
+    """How many requests it counts as: what it makes the daemon do grows with its jobs, and with its bytes."""
+    jobs = len(request.jobs) if isinstance(request, wire.SubmitMany) else 1
+    return max(1, jobs) + caller.size // _BYTES_A_REQUEST
 
 
 def only_looks(request: wire.Request) -> bool:

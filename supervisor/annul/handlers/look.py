@@ -176,6 +176,8 @@ def output(daemon: Daemon, request: wire.Output, caller: Caller) -> None:
     record = _job(daemon, request.id, caller)
     wanted = f"/{request.name}"
     names = [name for name in record.files if f"/{name}".endswith(wanted)] if request.name else []
+    if request.name in names:  # not also one of that name in a folder
+        names = [request.name]
     if len(names) != 1 or not record.published:
         there = ", ".join(record.files) or f"none, it is {record.state}"
         which = "more than one output" if len(names) > 1 else "no output"
@@ -189,13 +191,14 @@ def output(daemon: Daemon, request: wire.Output, caller: Caller) -> None:
     try:
         with beneath.opened(daemon.config.outputs_dir / record.user, names[0]) as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(request.offset)
+            offset = min(size, request.offset)
+            file.seek(offset)
             data = file.read(limit)
     except OSError as error:
         raise Refused(
             "unreadable_output", f"reading {path} of job {record.id}: {error.strerror or error}; was it moved?"
         ) from error
-    caller.answer(wire.OutputReply(data=data, offset=request.offset, size=size))
+    caller.answer(wire.OutputReply(data=data, offset=offset, size=size))
 
 
 def types(daemon: Daemon, request: wire.Types, caller: Caller) -> None:  # noqa: ARG001

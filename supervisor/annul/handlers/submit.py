@@ -89,6 +89,10 @@ def _submit(
     if before is None and request.key is not None:
         before = daemon.ledger.by_key(user, request.key)
     if before is not None:
+        if before.user != user:  # by a request id: of a key that was bound to another user, maybe
+            raise Refused(
+                "key_conflict", "this request id stands for a job of another user already; make a new one", "rid"
+            )
         if before.digest != digest:
             raise Refused(
                 "key_conflict",
@@ -182,6 +186,8 @@ def _check_submit(request: wire.Submit) -> None:
             raise Refused("invalid_request", f"{field} is {MAX_TEXT} characters at most, not {len(text)}", field)
         if "\0" in text:
             raise Refused("invalid_request", f"{field} may not hold U+0000", field)
+    if len(request.rid) > wire.MAX_RID:
+        raise Refused("invalid_request", f"a rid is {wire.MAX_RID} characters at most, not {len(request.rid)}", "rid")
     if request.key == "":
         raise Refused("invalid_request", "a key may not be empty", "key")
 

@@ -1,0 +1,283 @@
+"""Peers that mean harm, and a daemon that goes on: alive, quiet, bounded, and there for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import resource
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+import hostile
+from annul import keys
+from annul.access import Role
+from annul.server import new_pair
+from annul_client import Client, RequestRefused
+from annul_client.keys import KeyFile
+from harness import DaemonProcess, started, wait_until
+
+MakeDaemon = Callable[..., DaemonProcess]
+MIB = 1024 * 1024
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def resident(daemon: DaemonProcess) -> int:
+    """Bytes."""
+    assert daemon.process is not None
+    return int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors(daemon: DaemonProcess) -> int:
+    assert daemon.process is not None
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def is_quiet(daemon: DaemonProcess) -> bool:
+    """Whether its log has nothing unexpected."""
+    return "Traceback" not in daemon.said() and "internal" not in daemon.said()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """For this process, which plays many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 6000:
+        pytest.skip("needs 6,000 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_garbage_on_the_sockets(daemon: DaemonProcess, client: Client) -> None:
+    """Before the handshake, in it and after it; many connections; then all is as it was."""
+    client.ping()
+    before, least = descriptors(daemon), resident(daemon)
+    dice = random.Random(7)
+    requests = [
+        hostile.frame(b""),
+        hostile.frame(b"", more=True) * 300 + hostile.frame(b'{"verb":"ping"}'),
+        hostile.frame(b"{" * 200),
+        hostile.frame(_pack({"verb": "submit", "type": "exec", "params": {"argv": 7}})),
+        hostile.frame(_pack({"verb": "cancel", "id": "x" * 100_000})),
+        hostile.frame(b'{"verb":"ping","rid":"' + b"r" * 100_000 + b'"}'),
+        hostile.frame(b"\x91" * MIB),
+        b"\x02" + b"\xff" * 8,  # a frame of 2**64 - 1 bytes
+        b"\x02" + (17 * MIB).to_bytes(8, "big") + bytes(100),
+        b"\x04\x05\x04PING",
+        b"\x06" + b"\x7f" * 8,
+    ]
+    for number in range(150):
+        if number % 3:
+            one = hostile.dealer(daemon.runtime_dir)
+            data = b"".join(dice.choice(requests) for _ in range(5))
+            data += hostile.frame(dice.randbytes(dice.randrange(300)))
+        else:
+            one = hostile.connected(daemon.runtime_dir, dice.choice(["annul.sock", "events.sock"]))
+            data = dice.choice([dice.randbytes(200), hostile.GREETING[:30], hostile.GREETING + bytes(50), b"\x01\0"])
+        with one, contextlib.suppress(OSError):  # it may be closed in the middle
+            one.sendall(data)
+    assert client.ping().pid == daemon.process.pid  # type: ignore[union-attr]
+    assert client.wait(client.submit("quick").id, 30).state.value == "completed"
+    wait_until(lambda: descriptors(daemon) <= before + 8, "the connections to be gone")  # and what the job needed
+    assert resident(daemon) < least + 100 * MIB
+    assert is_quiet(daemon)
+
+
+def test_answers_that_nobody_reads_are_bounded(daemon: DaemonProcess, client: Client) -> None:
+    """Few connections ask for gigabytes; who does read gets everything meanwhile."""
+    job = client.wait(client.submit("exec", {"argv": ["head", "-c", "8000000", "/dev/zero"]}).id, 30)
+    ask = hostile.frame(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB}))
+    slow = [hostile.dealer(daemon.runtime_dir) for _ in range(6)]
+    for one in slow:
+        for _ in range(60):
+            one.sendall(ask)
+    for _ in range(5):
+        assert len(client.logs(job.id)) == 8_000_000
+    assert resident(daemon) < 500 * MIB  # of 2.8 GB that were asked for
+    for one in slow:
+        one.close()
+    wait_until(lambda: resident(daemon) < 200 * MIB, "what they did not read to be let go of")
+
+
+def test_who_reads_late_is_told_what_was_left_out(daemon: DaemonProcess, client: Client) -> None:
+    """Every request is answered, if only by `unread`."""
+    job = client.wait(client.submit("exec", {"argv": ["head", "-c", "8000000", "/dev/zero"]}).id, 30)
+    context = zmq.Context()
+    late = context.socket(zmq.DEALER)
+    late.linger = 0
+    late.rcvhwm = 1
+    late.connect(daemon.endpoint)
+    for number in range(30):
+        late.send(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB, "rid": str(number)}))
+    assert late.poll(10_000)
+    for _ in range(60):  # peers take turns: afterwards all have been handled
+        client.ping()
+    said: dict[str, str] = {}
+    while len(said) < 30:
+        assert late.poll(10_000)
+        answer = msgspec.msgpack.decode(late.recv())
+        said[answer["rid"]] = answer.get("error", {}).get("code", "ok")
+    assert set(said.values()) == {"ok", "unread"}
+    late.send(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB}))
+    assert "ok" in msgspec.msgpack.decode(late.recv())
+    context.destroy(linger=0)
+
+
+def test_connections_are_bounded(make_daemon: MakeDaemon, many_descriptors: None) -> None:
+    """libzmq aborts where it cannot accept one: it does not come to that; who is in stays in."""
+    daemon = make_daemon()
+    daemon.before = "ulimit -n 4096"
+    daemon.start()
+    with daemon.client() as client:
+        client.ping()
+        flood = [hostile.connected(daemon.runtime_dir) for _ in range(5000)]
+        assert client.ping().pid == daemon.process.pid  # type: ignore[union-attr]
+        assert client.wait(client.submit("quick").id, 30).state.value == "completed"
+        wait_until(lambda: descriptors(daemon) < 2300, "those that are too many to be closed")
+        assert "connections are closed: uid:" in daemon.said()
+        for one in flood:
+            one.close()
+        wait_until(lambda: descriptors(daemon) < 200, "all to be gone")
+    with daemon.client() as another:
+        another.ping()
+    assert is_quiet(daemon)
+
+
+# --- who may what ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(make_daemon: MakeDaemon) -> DaemonProcess:
+    daemon = make_daemon("--listen", "tcp://127.0.0.1:*", env={"OPENAI_API_KEY": "sk-not-to-be-seen"})
+    daemon.start()
+    return daemon
+
+
+def new_key(daemon: DaemonProcess, name: str, role: str, user: str | None = None) -> KeyFile:
+    server = keys.server_key(daemon.state_dir, new_pair())
+    public, secret = new_pair()
+    keys.add(daemon.state_dir, keys.Key(name=name, public_key=public, role=Role(role), user=user, created_at=0.0))
+    found = re.search(r"and (tcp://127\.0\.0\.1:\d+) ", daemon.said())
+    assert found is not None
+    return KeyFile(name=name, public_key=public, secret_key=secret, server_key=server.public_key, endpoint=found[1])
+
+
+def test_what_was_asked_for_before_a_key_was_revoked(far: DaemonProcess) -> None:
+    """A `wait` and an `events` that outlive the key tell nothing."""
+    said: list[str] = []
+    with far.client() as local, Client(key=new_key(far, "web", "submit", "u1")) as web:
+        job = started(web, "sleepy", "sleeping")
+
+        def ask(request: Callable[[], object]) -> None:
+            try:
+                said.append(repr(request()))
+            except RequestRefused as error:
+                said.append(error.code)
+
+        asks = (lambda: web.wait(job.id, 30), lambda: next(web.events(job_id=job.id)))
+        waits = [threading.Thread(target=ask, args=(one,)) for one in asks]
+        for one in waits:
+            one.start()
+        last = local.ping()
+        wait_until(lambda: web.ping().pid == last.pid, "the requests to be there")
+        keys.revoke(far.state_dir, "web")
+        local.cancel(job.id)
+        for one in waits:
+            one.join(30)
+    assert said == ["forbidden", "forbidden"]
+
+
+def test_strangers_at_the_port(far: DaemonProcess) -> None:
+    """Half of a handshake, none, another mechanism, garbage; and a key that nobody knows, again and again."""
+    good = new_key(far, "web", "submit")
+    host, _, port = good.endpoint.removeprefix("tcp://").rpartition(":")
+    openings = [
+        b"",
+        hostile.GREETING[:11],
+        hostile.GREETING,
+        hostile.GREETING.replace(b"NULL", b"PLAIN"[:4]),
+        b"GET / HTTP/1.1\r\n\r\n",
+    ]
+    held = []
+    for number in range(60):
+        one = socket.create_connection((host, int(port)))
+        one.sendall(openings[number % len(openings)])
+        held.append(one)
+    context = zmq.Context()
+    strangers = []
+    for _ in range(20):
+        stranger = context.socket(zmq.DEALER)
+        public, secret = zmq.curve_keypair()
+        stranger.curve_publickey, stranger.curve_secretkey = public, secret
+        stranger.curve_serverkey = good.server_key.encode()
+        stranger.linger = 0
+        stranger.connect(good.endpoint)
+        strangers.append(stranger)
+    wait_until(lambda: "refused an unknown key" in far.said(), "the strangers to be refused")
+    with Client(key=good) as web:
+        assert web.ping().you == "key:web"
+    assert far.said().count("refused an unknown key") <= 2
+    for one in (*strangers, *held):
+        one.close()
+    context.term()
+    assert is_quiet(far)
+
+
+def test_no_secret_is_shown(far: DaemonProcess) -> None:
+    """Not in the log, not in refusals, not on the command line of any process."""
+    good = new_key(far, "web", "submit")
+    server_secret = msgspec.json.decode((far.state_dir / "server.key").read_bytes())["secret_key"]
+    with Client(key=good) as web:
+        for ask in (lambda: web.submit("exec", {"argv": ["env"]}), lambda: web.get("gone"), lambda: web.submit("nope")):
+            with pytest.raises(RequestRefused) as refused:
+                ask()
+            for secret in (good.secret_key, server_secret, "sk-not-to-be-seen"):
+                assert secret not in str(refused.value)
+    with far.client() as local:
+        env = local.logs(local.wait(local.submit("exec", {"argv": ["env"]}).id, 30).id).decode()
+    shown = far.said() + env
+    for secret in (good.secret_key, server_secret, "sk-not-to-be-seen"):
+        assert secret not in shown
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert b"sk-not-to-be-seen" not in one.read_bytes()
+
+
+def test_what_a_group_sees_of_the_runtime_directory(make_daemon: MakeDaemon) -> None:
+    """The two sockets, and nothing else: it may pass through, all else is the daemon's own."""
+    daemon = make_daemon()
+    daemon.before = "umask 0"
+    daemon.runtime_dir.mkdir(mode=0o750)
+    daemon.start()
+    with daemon.client() as client:
+        started(client, "sleepy", "sleeping")
+        open_: dict[str, str] = {}
+        for root in (daemon.runtime_dir, daemon.state_dir):
+            for path in (root, *root.rglob("*")):
+                mode = stat.S_IMODE(path.lstat().st_mode)
+                if mode & 0o077 and not path.is_symlink():
+                    open_[str(path.relative_to(daemon.base))] = f"{mode:o}"
+    assert open_ == {"run": "750", "run/annul.sock": "660", "run/events.sock": "660"}
+
+
+def test_names_do_not_write_lines_into_the_log(daemon: DaemonProcess, client: Client) -> None:
+    forged = "x\n2026-01-01 00:00:00,000 info completed: forged \x1b[31m"
+    job = started(client, "sleepy", "sleeping", title=forged, labels={forged: forged}, key=forged)
+    client.cancel(job.id, reason=forged, by=forged)
+    client.wait(job.id, 30)
+    client.wait(client.submit("exec", {"argv": [forged]}, title=forged).id, 30)
+    with pytest.raises(RequestRefused):
+        client.submit(forged)
+    with pytest.raises(RequestRefused):
+        client.submit("quick", user=forged)
+    assert not re.search(r"^2026-01-01", daemon.said(), re.MULTILINE)
+    assert "\x1b" not in daemon.said()
