@@ -21,7 +21,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_running: Positive = msgspec.field(default_factory=lambda: os.cpu_count() or 1)  # jobs at once
     max_running_per_user: Limit = 0
     max_running_per_type: dict[str, Limit] = {}
-    max_queued: Positive = 100_000
+    max_queued: Positive = 100_000  # jobs waiting; a submit beyond is refused
+    max_queued_per_user: Limit = 0
     listen: str | None = None  # a TCP endpoint ("tcp://127.0.0.1:7473") for clients with keys; None: none
     admins: list[str] = []  # on this machine, beside root and the daemon's own user: user names, uids, "@group"s
     submitters: list[str] = []  # the same; members of the runtime directory's group are submitters anyway

@@ -32,6 +32,7 @@ from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
 from annul.config import Config
 from annul.errors import KeyProblem, StartError
+from annul.handlers import draining
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.leftovers import Leftovers
@@ -46,6 +47,7 @@ from annul.server import Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
 from annul.supervision import REHEARSAL, Supervision
 from annul.sweeper import Sweeper
+from annul.tally import Tally
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
@@ -96,6 +98,7 @@ class Daemon:
         places.prepare(config.runtime_dir / REHEARSAL, what="rehearsal")
         self.store = Store(config.state_dir / "annul.db")
         places.note_runtime(config.state_dir, config.runtime_dir)
+        self.draining = draining.is_marked(config.state_dir)  # no job is started, until `resume`
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -127,6 +130,7 @@ class Daemon:
         self._signals: list[int] = []
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
+        self.tally = Tally()
         self._news = False  # events were told in this turn
         self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
@@ -158,6 +162,8 @@ class Daemon:
             self.tree,
             extra={"action": "ready"},
         )
+        if self.draining:
+            _log.warning("no job is started: annul is being drained, until `annul resume`", extra={"action": "drain"})
         gc.freeze()
         gc.set_threshold(_GARBAGE)
         systemd.notify("READY=1")
@@ -173,7 +179,7 @@ class Daemon:
         self._take_exits(ready)
         self._take_deadlines()
         self._take_bulk()
-        if not self.stopping:
+        if not (self.stopping or self.draining):
             starting.admit(self.supervision)
         self.supervision.commit()
         self._tell_waiting()
@@ -239,9 +245,11 @@ class Daemon:
             self.ledger.retry_at,
         ]
         if not self.stopping:
-            dues += [self.registry.admit_at, self.retention.next_due(), now if self._leftovers.waiting else None]
+            dues += [self.retention.next_due(), now if self._leftovers.waiting else None]
+        if not (self.stopping or self.draining):
+            dues.append(self.registry.admit_at)
         delayed = self.registry.queue.next_due()
-        if delayed is not None and not self.stopping:
+        if delayed is not None and not (self.stopping or self.draining):
             # Race: the wall clock may be set meanwhile, and nobody tells.
             dues.append(now + min(max(0.0, delayed - self.clock.wall()), _WALL_LOOK_S))
         due = min((at for at in dues if at is not None), default=None)
@@ -380,6 +388,8 @@ class Daemon:
     def _tell(self, event: wire.Event, body: bytes) -> None:
         self.server.publish(event, body)
         self._news = True
+        active = self.registry.active.get(event.job.id)
+        self.tally.note(event, active.board.start_s if active is not None else None)
         if event.job.state.final:
             self.retention.note_finished(event.job.user)
             self.registry.told_final(event.job.id)

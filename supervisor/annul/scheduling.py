@@ -25,6 +25,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     type: str
     priority: int
     not_before: float | None  # unix seconds
+    paused: bool = False  # it counts as queued, and is not chosen
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,9 @@ class Queue:
         self._entries: dict[str, Entry] = {}
         self._levels: dict[int, _Users] = {}
         self._delayed: list[tuple[float, int, str]] = []  # heap of (not_before, seq, id)
+        self.by_type: Counter[str] = Counter()
+        self.by_user: Counter[str] = Counter()
+        self.paused = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,6 +102,9 @@ class Queue:
 
     def add(self, entry: Entry, wall: float) -> None:
         self._entries[entry.id] = entry
+        self._count(entry, 1)
+        if entry.paused:
+            return
         if entry.not_before is not None and entry.not_before > wall:
             heapq.heappush(self._delayed, (entry.not_before, entry.seq, entry.id))
         else:
@@ -107,14 +114,35 @@ class Queue:
         """Take a job out, wherever it stands. None where it is not queued."""
         entry = self._entries.pop(job_id, None)
         if entry is not None:
+            self._count(entry, -1)
             self._step_out(entry)
         return entry
 
+    def replace(self, job_id: str, wall: float, *, paused: bool | None = None, priority: int | None = None) -> None:
+        """Give a job that is queued another place, or none for as long as it is paused. Nothing where it is not."""
+        entry = self.remove(job_id)
+        if entry is not None:
+            paused = entry.paused if paused is None else paused
+            priority = entry.priority if priority is None else priority
+            self.add(msgspec.structs.replace(entry, paused=paused, priority=priority), wall)
+
+    def _count(self, entry: Entry, step: int) -> None:
+        self.paused += step * entry.paused
+        for counter, name in ((self.by_type, entry.type), (self.by_user, entry.user)):
+            counter[name] += step
+            if not counter[name]:
+                del counter[name]
+
     def next_due(self) -> float | None:
         """Unix seconds at which the next delayed job may start."""
-        while self._delayed and self._delayed[0][2] not in self._entries:
+        while self._delayed and self._is_stale(self._delayed[0]):
             heapq.heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
+
+    def _is_stale(self, delayed: tuple[float, int, str]) -> bool:
+        """Whether the one that waited there was taken out, or is paused; another place in that heap is another one."""
+        entry = self._entries.get(delayed[2])
+        return entry is None or entry.paused
 
     def admit(self, running: Running, limits: Limits, wall: float) -> Entry | None:
         """Take out the job that may start now, or None. The caller counts it in `running`, then asks again."""

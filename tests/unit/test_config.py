@@ -50,6 +50,7 @@ def file(tmp_path: Path) -> Path:
         max_running_per_user = 2
         max_running_per_type = { exec = 1 }
         max_queued = 10
+        max_queued_per_user = 4
         jobs = ["file_jobs"]
         tree = "session"
         warm = false
@@ -96,6 +97,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "max_running_per_user": 2,
         "max_running_per_type": {"exec": 1},
         "max_queued": 10,
+        "max_queued_per_user": 4,
         "jobs": ["file_jobs"],
         "tree": "session",
         "warm": False,
