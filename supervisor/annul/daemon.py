@@ -20,17 +20,17 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import zmq
 
-from annul import ending, handlers, keys, places, prctl, recovery, starting, stopping, systemd, tree
+from annul import ending, handlers, keys, places, prctl, recovery, settings, starting, stopping, systemd, tree
 from annul.access import Role
 from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
-from annul.config import Config
+from annul.config import Config, reloaded
 from annul.errors import KeyProblem, StartError
 from annul.handlers import draining
 from annul.inbox import Inbox, Received
@@ -62,12 +62,21 @@ _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 class Daemon:
     """Everything of one daemon. Made, run and closed in one thread."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, *, takeover: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        *,
+        takeover: bool = False,
+        read_config: Callable[[], Config] | None = None,
+    ) -> None:
         """`takeover`: have the daemon that runs there hand over, once all that can be found out beside it is in order.
+        `read_config`: reads the configuration again, for SIGHUP; raises StartError.
 
         Raises StartError where it cannot start; then nothing was changed but directories made.
         """
         self.config = config
+        self._read_config = read_config or (lambda: config)
         self.clock = clock or SystemClock()
         self.started = self.clock.monotonic()
         self.stopping = False
@@ -270,12 +279,34 @@ class Daemon:
             elif signum == signal.SIGUSR2:
                 _log.info("handing over: %d jobs stay", len(self.registry.active), extra={"action": "hand-over"})
                 self._leaving = True
+            elif signum == signal.SIGHUP:
+                self._reload()
             elif self._leaving:
                 pass  # it leaves already, and the jobs stay
             elif not self.stopping:
                 self._stop(signum)
             elif self.config.drain:
                 self._stop_jobs()  # the second one: it is not to be waited for
+
+    def _reload(self) -> None:
+        """Take up what the configuration says now, as far as that needs no restart."""
+        try:
+            config, changed, later = reloaded(self.config, self._read_config())
+        except StartError as error:
+            _log.error("%s; all stays as it was: mend that and send SIGHUP again", error, extra={"action": "reload"})
+            return
+        before = self.config
+        self.config = self.supervision.config = config
+        self.registry.limits = self._limits()
+        self.rates.limit(config.max_requests_per_s)
+        self.ledger.keep(config.keep_events)
+        if {"keep_jobs", "keep_days"} & set(changed):
+            self.retention.keep(config.keep_jobs, config.keep_days)
+        said = ", ".join(f"{name} {getattr(before, name)!r} -> {getattr(config, name)!r}" for name in changed)
+        _log.info("read the configuration again: %s", said or "no change", extra={"action": "reload"})
+        if later:
+            _log.warning("%s: needs a restart (SIGUSR2 keeps the jobs)", ", ".join(later), extra={"action": "reload"})
+        logging.getLogger("annul").setLevel(config.log_level)
 
     def _stop(self, signum: int) -> None:
         what = "waiting for those that run" if self.config.drain else "stopping those that run"
@@ -405,6 +436,9 @@ class Daemon:
         per_type = {
             name: known.type.max_running for name, known in self.catalog.known.items() if known.type.max_running
         } | self.config.max_running_per_type
+        for name in self.config.max_running_per_type.keys() - self.catalog.known.keys():
+            said = settings.nearest(name, self.catalog.known)
+            _log.warning("max_running_per_type: no job type %r here%s", name, said, extra={"action": "config"})
         return Limits(
             total=self.config.max_running,
             per_user=self.config.max_running_per_user or None,
@@ -455,7 +489,7 @@ class Daemon:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(signum, self._note_signal)
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
