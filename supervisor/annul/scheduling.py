@@ -86,7 +86,8 @@ class Queue:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._levels: dict[int, _Users] = {}
-        self._delayed: list[tuple[float, int, str]] = []  # heap of (not_before, seq, id)
+        self._delayed: list[tuple[float, int, str]] = []  # heap of (not_before, seq, id), also of some that do not wait
+        self._waits: set[str] = set()  # ids of those that do
         self.by_type: Counter[str] = Counter()
         self.by_user: Counter[str] = Counter()
         self.paused = 0
@@ -107,6 +108,7 @@ class Queue:
             return
         if entry.not_before is not None and entry.not_before > wall:
             heapq.heappush(self._delayed, (entry.not_before, entry.seq, entry.id))
+            self._waits.add(entry.id)
         else:
             self._line_up(entry)
 
@@ -135,19 +137,15 @@ class Queue:
 
     def next_due(self) -> float | None:
         """Unix seconds at which the next delayed job may start."""
-        while self._delayed and self._is_stale(self._delayed[0]):
+        while self._delayed and self._delayed[0][2] not in self._waits:
             heapq.heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
-
-    def _is_stale(self, delayed: tuple[float, int, str]) -> bool:
-        """Whether the one that waited there was taken out, or is paused; another place in that heap is another one."""
-        entry = self._entries.get(delayed[2])
-        return entry is None or entry.paused
 
     def admit(self, running: Running, limits: Limits, wall: float) -> Entry | None:
         """Take out the job that may start now, or None. The caller counts it in `running`, then asks again."""
         while (due := self.next_due()) is not None and due <= wall:
             _, _, job_id = heapq.heappop(self._delayed)
+            self._waits.remove(job_id)
             self._line_up(self._entries[job_id])
         if running.total >= limits.total:
             return None
@@ -172,9 +170,10 @@ class Queue:
         users = self._levels.get(entry.priority, OrderedDict())
         line = users.get(entry.user, {}).get(entry.type)
         if line is None or entry.id not in line.waiting:
-            # Still delayed: its place in that heap is skipped when it comes up, or forgotten with many like it.
-            if len(self._delayed) > 2 * len(self._entries) + 64:
-                self._delayed = [one for one in self._delayed if one[2] in self._entries]
+            # Paused, or still delayed: its place in that heap is skipped when it comes up, or goes with many like it.
+            self._waits.discard(entry.id)
+            if len(self._delayed) > 2 * len(self._waits) + 64:
+                self._delayed = [one for one in self._delayed if one[2] in self._waits]
                 heapq.heapify(self._delayed)
             return
         line.waiting.remove(entry.id)

@@ -34,8 +34,8 @@ def state_of(pid: int) -> str:
 
 
 def frozen(pid: int) -> bool:
-    """Whether the kernel says that a process does not run: stopped, of a cgroup that is frozen as a whole, or a zombie
-    whose parent does not read its status for now.
+    """Whether the kernel says that a process does not run: stopped, or of a cgroup that is frozen as a whole. Also a
+    zombie whose parent does not read its status for now, and one that waits in vfork(2) for a child that is stopped.
     """
     groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     own = next(line[3:] for line in groups if line.startswith("0::"))
@@ -44,13 +44,17 @@ def frozen(pid: int) -> bool:
         events = Path(f"{parent}/annul-{own.partition('/annul-')[2]}/cgroup.events")
         if "frozen 1" in events.read_text():
             return True
-    return state_of(pid) in "TZ"
+    state = state_of(pid)
+    return state in "TZ" or (state == "D" and "T" in map(state_of, children(pid)))
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def below(pid: int) -> list[int]:
     """It and its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in below(int(child)))]
+    return [pid, *(one for child in children(pid) for one in below(child))]
 
 
 def has_children(job: Job) -> bool:
@@ -61,7 +65,10 @@ def has_children(job: Job) -> bool:
 
 def stands_still(job: Job) -> bool:
     assert job.pid is not None
-    return all(frozen(pid) for pid in below(job.pid))
+    try:
+        return all(frozen(pid) for pid in below(job.pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # somebody has ended meanwhile: so they do not all stand still
 
 
 def escaped(client: Client, mark: Path) -> Job:
