@@ -50,6 +50,8 @@ class Retention:
         self._keep_s = days * _DAY_S
         self._user: str | None = "" if jobs else None  # those after it in the alphabet are still to be looked at
         self._too_old_at: float | None = 0.0 if days else None  # unix seconds; when the oldest one is
+        if not jobs:
+            self._over.clear()  # nobody has too many any more
 
     def note_finished(self, user: str) -> None:
         """One of this user's jobs has become final, and that is durable."""

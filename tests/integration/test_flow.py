@@ -115,7 +115,7 @@ def test_all_of_a_paused_job_stands_still_and_goes_on(make_daemon: MakeDaemon, t
         assert (client.stats().paused, client.ping().running) == (1, 1)
         assert not client.unpause(job.id).paused
         grows(mark)
-        assert not any(frozen(pid) for pid in below(job.pid or 0))
+        assert not frozen(job.pid or 0)
         assert not client.unpause(job.id).paused
         client.cancel(job.id, grace_s=0)
         client.wait(job.id, TIMEOUT_S)
@@ -287,13 +287,30 @@ def test_a_pause_that_the_store_refuses_never_was(make_daemon: MakeDaemon, tmp_p
 
 def test_time_goes_on_for_a_paused_job(client: Client) -> None:
     """Its time-out thaws it and ends it by SIGTERM."""
-    job = client.submit("sleepy", timeout_s=0.4)
-    wait_until(lambda: client.get(job.id).state is State.RUNNING, "it to run")
+    job = started(client, "sleepy", "sleeping", timeout_s=1.5)
     client.pause(job.id)
     done = client.wait(job.id, TIMEOUT_S)
     assert done.error is not None
     assert done.cancel is not None
     assert (done.error.code, done.cancel.stage, done.paused) == ("timeout", Stage.SIGTERM, False)
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_paused_job_whose_leader_is_killed_is_over(make_daemon: MakeDaemon, tmp_path: Path, tree: str) -> None:
+    """What it leaves behind is swept, frozen or not."""
+    daemon = make_daemon("--tree", tree)
+    daemon.start()
+    mark = tmp_path / "mark"
+    with daemon.client() as client:
+        job = escaped(client, mark)
+        client.pause(job.id)
+        wait_until(lambda: stands_still(job), "its tree to stand still")
+        os.kill(job.pid or 0, signal.SIGKILL)
+        done = client.wait(job.id, TIMEOUT_S)
+        assert done.error is not None
+        assert (done.state, done.error.code, done.paused) == (State.FAILED, "crashed", False)
+        assert done.swept >= 1
+    assert not processes_with(str(mark))
 
 
 def test_a_paused_job_that_a_shutdown_queues_again_stays_paused(daemon: DaemonProcess, tmp_path: Path) -> None:
