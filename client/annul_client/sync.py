@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -120,6 +121,11 @@ class Client(Verbs):
                 if self._context is not None:
                     self._context.term()
                 os.close(self._closed_fd)
+
+    def __del__(self) -> None:
+        # One that nobody closed: its context, where that is collected before its sockets, would wait for them for ever.
+        if not sys.is_finalizing() and hasattr(self, "_closed_fd"):
+            self.close()
 
     def __enter__(self) -> Self:
         return self

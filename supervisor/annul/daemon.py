@@ -56,6 +56,7 @@ _HANDLE_S = 0.005  # for handling them; to write what they change takes longer, 
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
+_READY_S = 10.0  # for systemd to take the word that it is ready: without it, it would be ended
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
 
@@ -136,6 +137,7 @@ class Daemon:
             sweeper=self.sweeper,
             cgroup=self.cgroup,
         )
+        self._watchdog = systemd.Watchdog(self.started)
         self._signals: list[int] = []
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
@@ -175,7 +177,7 @@ class Daemon:
             _log.warning("no job is started: annul is being drained, until `annul resume`", extra={"action": "drain"})
         gc.freeze()
         gc.set_threshold(_GARBAGE)
-        systemd.notify("READY=1")
+        systemd.notify("READY=1", wait_s=_READY_S)
         while not self._is_over():
             self._turn(self._poll())
         systemd.notify("STOPPING=1")
@@ -195,6 +197,7 @@ class Daemon:
         self._answer_reads()
         self._tidy()
         self.sweeper.step()
+        self._watchdog.turned(self.clock.monotonic(), stopping=self.stopping)
 
     def _is_over(self) -> bool:
         """Told to stop, every job has ended, and that is written; or the store has not taken it for a while. Told to
@@ -252,6 +255,7 @@ class Daemon:
             self.registry.next_wait(),
             self.registry.next_later(),
             self.ledger.retry_at,
+            self._watchdog.due,
         ]
         if not self.stopping:
             dues += [self.retention.next_due(), now if self._leftovers.waiting else None]

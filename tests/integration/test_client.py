@@ -5,6 +5,7 @@ Each test runs with the blocking client, and with that of asyncio behind the sam
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -418,6 +419,18 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert client.ping().pid > 0
 client.close()
 """
+
+
+def test_one_that_nobody_closed_goes_with_its_connections(daemon: Any) -> None:
+    """Also where the collector takes it apart in any order, as it does with a failed test's."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        client = Client(daemon.endpoint)
+        client.ping()
+        client.itself = client  # type: ignore[attr-defined]
+        del client
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_forked_child_may_use_its_parents_client(daemon: Any) -> None:

@@ -5,6 +5,7 @@ itself.
 """
 
 CV_JOBS = (
+    "annul.jobs.pdf.preload",
     "pypdf",
     "openai",
     "phonenumbers",

@@ -3,7 +3,8 @@
     ../pdf/          the PDF to a Document: text with places, fonts, columns
     europass/        the XML that Europass PDFs carry, instead of an engine
     offline/         the engine that works by rules, on this machine
-    openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/)
+    openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/), and shows it scans
+                     (openai_pictures.py)
     engine.py        what both engines give back: a ../resume.py
 
 Only light modules are imported here: the daemon imports this one to check parameters.
@@ -62,6 +63,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
 )
 def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     """Import a CV from a PDF as JSON Resume."""
+    from annul.jobs.pdf.document import Document
     from annul.jobs.pdf.reader import read
 
     engine = params.engine
@@ -74,13 +76,20 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     def thinking(fraction: float, stage: str) -> None:
         ctx.progress(READ + (ENGINE - READ) * fraction, stage)
 
-    document = read(
-        Path(params.pdf),
-        max_pages=params.max_pages,
-        max_bytes=params.max_bytes,
-        max_chars=params.max_chars,
-        progress=reading,
-    )
+    try:
+        document = read(
+            Path(params.pdf),
+            max_pages=params.max_pages,
+            max_bytes=params.max_bytes,
+            max_chars=params.max_chars,
+            progress=reading,
+        )
+    except JobError as error:
+        if error.code != "no_text":
+            raise
+        if engine != "openai":
+            raise JobError("no_text", f"{error.message} The openai engine can read scans (OPENAI_API_KEY).") from None
+        document = Document(pages=[], reader="")
     try:
         from annul.jobs.import_pdf import europass
 
@@ -88,9 +97,13 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
         if attached is not None:
             engine, extraction = "offline", attached  # nothing is to be told by rules, nor asked
         elif engine == "openai":
-            from annul.jobs.import_pdf.openai_engine import extract as ask
+            from annul.jobs.import_pdf import openai_engine as ask
 
-            extraction = ask(document, model=params.model, level=params.level, progress=thinking, log=ctx.log)
+            asked: Any = {"model": params.model, "level": params.level, "progress": thinking, "log": ctx.log}
+            if ask.is_scan(document):
+                extraction = ask.extract_scan(Path(params.pdf), max_pages=params.max_pages, **asked)
+            else:
+                extraction = ask.extract(document, **asked)
         else:
             from annul.jobs.import_pdf.offline import extract
 
