@@ -197,6 +197,35 @@ class Verbs:
             request = msgspec.structs.replace(request, after=reply.next)
 
     @verb
+    def pause(self, job_id: str) -> Answer[wire.Job]:
+        """Hold a job: a queued one does not start, all processes of a running one are frozen where they are.
+
+        It keeps its slot, and its time-outs go on; `cancel` thaws it. Repeatable. When this returns it is durable, and
+        nothing new of it starts; what runs in the kernel stops within moments. Raises `NotFound`, and `RequestRefused`
+        (``not_pausable``) for one that is over, or being stopped.
+        """
+        return (yield from ask(wire.Pause(id=job_id), wire.JobReply)).job
+
+    @verb
+    def unpause(self, job_id: str) -> Answer[wire.Job]:
+        """Let a paused job go on. Repeatable. Raises as `pause` does."""
+        return (yield from ask(wire.Unpause(id=job_id), wire.JobReply)).job
+
+    @verb
+    def reprioritize(self, job_id: str, priority: int) -> Answer[wire.Job]:
+        """Give a queued job another priority. Raises `NotFound`, and `RequestRefused` (``not_queued``)."""
+        return (yield from ask(wire.Reprioritize(id=job_id, priority=priority), wire.JobReply)).job
+
+    @verb
+    def retry(self, job_id: str) -> Answer[wire.Job]:
+        """Do a failed or cancelled job again: a new job, with the same parameters and input files, and no key.
+
+        Its `retry_of` is the old one's id. Raises `NotFound`, `QueueFull`, and `RequestRefused` (``not_retryable``,
+        ``inputs_gone``).
+        """
+        return (yield from ask(wire.Retry(id=job_id), wire.JobReply)).job
+
+    @verb
     def wait(self, job_id: str, timeout: float | None = None) -> Answer[wire.Job]:
         """The job, once it is in a final state. `timeout`: seconds, None for as long as it takes.
 
@@ -284,6 +313,24 @@ class Verbs:
     def types(self) -> Answer[wire.TypesReply]:
         """The job types that the daemon knows, and those it could not load."""
         return (yield from ask(wire.Types(), wire.TypesReply))
+
+    @verb
+    def drain(self) -> Answer[wire.DrainReply]:
+        """Have the daemon start no more jobs, until `resume`, also over its restarts. Raises `Forbidden`.
+
+        Submits are still queued, cancels still work, and running jobs go on.
+        """
+        return (yield from ask(wire.Drain(), wire.DrainReply))
+
+    @verb
+    def resume(self) -> Answer[wire.DrainReply]:
+        """Have it start jobs again. Raises `Forbidden`."""
+        return (yield from ask(wire.Resume(), wire.DrainReply))
+
+    @verb
+    def stats(self) -> Answer[wire.StatsReply]:
+        """How many jobs are in which state, and what the daemon has done since it started."""
+        return (yield from ask(wire.Stats(), wire.StatsReply))
 
     @verb
     def ping(self) -> Answer[wire.Pong]:

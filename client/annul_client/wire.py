@@ -134,6 +134,8 @@ class Job(Model, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     cancel: CancelRecord | None = None
     swept: int = 0  # processes other than its leader that had to be killed, also where the job ended by itself
+    paused: bool = False  # queued: does not start; running: all its processes are frozen. Its time-outs go on
+    retry_of: str | None = None  # the id of the job that this one does again
 
 
 class Event(Model, frozen=True, kw_only=True):
@@ -142,7 +144,7 @@ class Event(Model, frozen=True, kw_only=True):
     seq: int
     job_seq: int
     at: datetime
-    kind: str  # the state entered, or "progress", "cancel" (a record changed), "stuck"
+    kind: str  # the state entered, or "progress", "stuck", "paused", "unpaused", "reprioritized"
     job: Job  # as it was then, without `result`
 
 
@@ -225,6 +227,50 @@ class Purge(Request, frozen=True, kw_only=True, tag="purge"):
     after: int = 0  # the `next` of an earlier reply, to go on from there
 
 
+class Pause(Request, frozen=True, kw_only=True, tag="pause"):
+    """Hold one job: a queued one does not start, the processes of a running one are frozen where they are.
+
+    It keeps its slot, and its time-outs go on. A cancel, a time-out and the daemon's end thaw it first. Repeatable.
+    Refused with `not_pausable` where the job is final or being stopped.
+    """
+
+    id: str
+
+
+class Unpause(Request, frozen=True, kw_only=True, tag="unpause"):
+    """Let a job that was paused go on. Repeatable; refused as `pause` is."""
+
+    id: str
+
+
+class Reprioritize(Request, frozen=True, kw_only=True, tag="reprioritize"):
+    """Give a queued job another priority; the queue's order follows at once. Refused with `not_queued` otherwise."""
+
+    id: str
+    priority: int  # higher first
+
+
+class Retry(Request, frozen=True, kw_only=True, tag="retry"):
+    """Do a failed or cancelled job again, as a new job with the same parameters and input files, and no key.
+
+    Refused with `not_retryable` where it is neither, and with `inputs_gone` where its input files are not kept.
+    """
+
+    id: str
+
+
+class Drain(Request, frozen=True, kw_only=True, tag="drain"):
+    """Start no more jobs, until `resume`, also over restarts. Submits are queued, running jobs go on."""
+
+
+class Resume(Request, frozen=True, kw_only=True, tag="resume"):
+    """Start jobs again, after `drain`."""
+
+
+class Stats(Request, frozen=True, kw_only=True, tag="stats"):
+    """How many jobs are in which state, and what was done since the daemon started."""
+
+
 class Wait(Request, frozen=True, kw_only=True, tag="wait"):
     """Answered when the job is in a final state, or after `timeout_s` with the job as it is then."""
 
@@ -273,11 +319,9 @@ class Types(Request, frozen=True, kw_only=True, tag="types"):
     """The job types that this daemon knows, with their parameters as JSON Schema."""
 
 
-ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Purge | Wait | Events | Logs | Result | Output | Types
-VERBS = frozenset(
-    t.__struct_config__.tag
-    for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Purge, Wait, Events, Logs, Result, Output, Types)
-)
+_LOOK = Get | List | Wait | Events | Logs | Result | Output
+_FLOW = Pause | Unpause | Reprioritize | Retry | Drain | Resume
+ANY_REQUEST = Ping | Submit | SubmitMany | Cancel | Purge | _LOOK | _FLOW | Types | Stats
 
 
 # --- replies ----------------------------------------------------------------------------------------------------
@@ -296,6 +340,7 @@ class Pong(Model, frozen=True, kw_only=True):
     uptime_s: float
     you: str = ""  # whom the daemon takes the caller for: "uid:1000", "key:web"
     role: str = ""  # what that one may do: "read", "submit" or "admin"
+    draining: bool = False  # it starts no jobs, until `resume`
 
 
 class JobReply(Model, frozen=True, kw_only=True):
@@ -360,6 +405,44 @@ class OutputReply(Model, frozen=True, kw_only=True):
     size: int  # of the whole file
 
 
+class DrainReply(Model, frozen=True, kw_only=True):
+    """Also of `resume`."""
+
+    draining: bool
+    running: int  # jobs that have a slot
+    queued: int
+
+
+class Timing(Model, frozen=True, kw_only=True):
+    """How long something took, since the daemon started."""
+
+    count: int = 0
+    sum_s: float = 0.0
+    max_s: float = 0.0
+
+
+class StatsReply(Model, frozen=True, kw_only=True):
+    """Counts of jobs that live are as of now, all others since the daemon started."""
+
+    uptime_s: float
+    draining: bool
+    max_running: int  # slots
+    queued: int
+    starting: int
+    running: int
+    cancelling: int
+    paused: int  # of those that are queued, starting or running
+    stuck: int  # the kernel does not end them
+    adopted: int  # begun under an earlier daemon
+    by_type: dict[str, dict[str, int]]  # of those that live: type -> state -> how many
+    oldest_queued_s: float | None  # for how long the oldest job in the queue has been in it; None: nobody is
+    submitted: int
+    ended: dict[str, int]  # final state -> how many
+    stages: dict[str, int]  # what ended jobs that were being stopped -> how many
+    start: Timing  # from its slot to the job's first line
+    cancel: Timing  # from a cancel of a job that had a process to the end of its last one
+
+
 class TypeInfo(Model, frozen=True, kw_only=True):
     name: str
     summary: str
@@ -388,7 +471,15 @@ REPLY_OF: dict[type[Request], type[Model]] = {
     Result: ResultReply,
     Output: OutputReply,
     Types: TypesReply,
+    Pause: JobReply,
+    Unpause: JobReply,
+    Reprioritize: JobReply,
+    Retry: JobReply,
+    Drain: DrainReply,
+    Resume: DrainReply,
+    Stats: StatsReply,
 }
+VERBS = frozenset(request.__struct_config__.tag for request in REPLY_OF)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from annul import logs
-from annul.config import Config
+from annul import logs, settings
+from annul.config import RELOADED, Config
 from annul.errors import KeyProblem, StartError, StoreError
 from annul_client import places
 from annul_client.keys import KeyFile
@@ -44,7 +43,8 @@ def _settings(command: F) -> F:
                 "--config",
                 "config_file",
                 type=click.Path(path_type=Path, dir_okay=False),
-                help="TOML file with these settings (names with underscores).",
+                envvar="ANNUL_CONFIG",
+                help="TOML file with these settings (names with underscores) [$ANNUL_CONFIG].",
             ),
             click.option("--state-dir", type=path, help="Store, logs and staging [$ANNUL_STATE_DIR]."),
             click.option("--runtime-dir", type=path, help="Sockets and shared memory [$ANNUL_RUNTIME_DIR]."),
@@ -63,51 +63,71 @@ def _settings(command: F) -> F:
     return command
 
 
+def _all_settings(command: F) -> F:
+    """Those, and all else that has a flag: of `serve` and `config show`."""
+    for option in reversed(
+        (
+            click.option(
+                "--listen",
+                metavar="tcp://HOST:PORT",
+                help="Also serve clients with keys by TCP; see `annul keys`. Default: none.",
+            ),
+            click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores."),
+            click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit."),
+            click.option(
+                "--max-running-per-type",
+                multiple=True,
+                metavar="TYPE=N",
+                callback=_pairs,
+                help="Of one type at once; repeatable.",
+            ),
+            click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most."),
+            click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB."),
+            click.option(
+                "--orphan-grace",
+                "orphan_grace_s",
+                type=float,
+                help="Seconds that a job runs on without a daemon; default: 60; -1: for ever.",
+            ),
+            click.option("--drain", is_flag=True, help="On SIGTERM wait for running jobs; a second one stops them."),
+            click.option(
+                "--keep-jobs", type=click.IntRange(0), help="Finished jobs kept of one user; default: 10,000; 0: all."
+            ),
+            click.option(
+                "--keep-days", type=click.FloatRange(0, 36_500), help="Purge what ended so long ago; default: 0, never."
+            ),
+            click.option(
+                "--spares", type=click.IntRange(0), help="Processes of each profile ready for the next job; default: 2."
+            ),
+            click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed."),
+            click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes."),
+            click.option(
+                "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO."
+            ),
+        )
+    ):
+        command = option(command)
+    return _settings(command)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def daemon() -> None:
     """What runs on the daemon's side of annul. People type `annul serve` and `annul doctor`."""
 
 
 @daemon.command()
-@_settings
-@click.option(
-    "--listen", metavar="tcp://HOST:PORT", help="Also serve clients with keys by TCP; see `annul keys`. Default: none."
-)
-@click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores.")
-@click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit.")
-@click.option(
-    "--max-running-per-type",
-    multiple=True,
-    metavar="TYPE=N",
-    callback=_pairs,
-    help="Of one type at once; repeatable.",
-)
-@click.option("--max-queued", type=click.IntRange(1), help="Jobs waiting, at most.")
-@click.option("--max-log-bytes", type=click.IntRange(1), help="Of one attempt's log; default: 16 MiB.")
-@click.option(
-    "--orphan-grace",
-    "orphan_grace_s",
-    type=float,
-    help="Seconds that a job runs on without a daemon; default: 60; -1: for ever.",
-)
-@click.option("--drain", is_flag=True, help="On SIGTERM wait for running jobs; a second one stops them.")
+@_all_settings
 @click.option("--takeover", is_flag=True, help="Have the daemon that runs there hand over its jobs and end.")
-@click.option("--keep-jobs", type=click.IntRange(0), help="Finished jobs kept of one user; default: 10,000; 0: all.")
-@click.option("--keep-days", type=click.FloatRange(0, 36_500), help="Purge what ended so long ago; default: 0, never.")
-@click.option("--spares", type=click.IntRange(0), help="Processes of each profile ready for the next job; default: 2.")
-@click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
-@click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")
 def serve(config_file: Path | None, no_warm: bool, takeover: bool, **options: Any) -> None:
     """Run the annul daemon: queue, start, supervise and cancel jobs.
 
     SIGTERM or Ctrl-C stops it: jobs that run are stopped too, each in its grace period. SIGUSR2 ends it and leaves its
-    jobs running, for the next daemon to adopt: that is what --takeover has the other one do.
+    jobs running, for the next daemon to adopt: that is what --takeover has the other one do. SIGHUP reads the
+    configuration again: limits, rates, retention and log level take effect at once, what else has changed is told.
     """
     try:
-        config = _config(config_file, {**options, "warm": False if no_warm else None})
-        logs.set_up(config.log_level)
-        _run(config, takeover=takeover)
+        flags = {**options, "warm": False if no_warm else None}
+        _run(lambda: settings.read(config_file, flags).config, takeover=takeover)
     except (StartError, StoreError) as error:
         click.echo(f"annul serve: {error}", err=True)
         sys.exit(1)
@@ -127,7 +147,7 @@ def doctor(config_file: Path | None, as_json: bool, check_store: bool, **options
     sys.dont_write_bytecode = True  # importing the modules of jobs leaves nothing behind
     logging.getLogger("annul").setLevel(logging.CRITICAL)  # what is wrong is a finding, said once
     try:
-        findings = list(examine(_config(config_file, options), check_store=check_store))
+        findings = list(examine(settings.read(config_file, options).config, check_store=check_store))
     except StartError as error:
         findings = [Finding("configuration", Level.ERROR, str(error))]
     failed = any(finding.level is Level.ERROR for finding in findings)
@@ -139,6 +159,43 @@ def doctor(config_file: Path | None, as_json: bool, check_store: bool, **options
                 f"{one.level:<8} {one.check:<10} {one.found}" + (f"\n{'':<19} → {one.advice}" if one.advice else "")
             )
     sys.exit(1 if failed else 0)
+
+
+@daemon.group("config")
+def config_() -> None:
+    """What the daemon is told."""
+
+
+@config_.command("show")
+@_all_settings
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def show_config(config_file: Path | None, as_json: bool, no_warm: bool, **options: Any) -> None:
+    """Show what `annul serve` with these options, here, would be told, and where each value comes from.
+
+    Flags are over the file, and that over what the environment says of places. Needs no daemon. Exits 1 where the
+    configuration is wrong, and says why.
+    """
+    try:
+        found = settings.read(config_file, {**options, "warm": False if no_warm else None})
+    except StartError as error:
+        if as_json:
+            click.echo(msgspec.json.encode({"error": {"code": "config", "message": str(error), "field": None}}))
+        else:
+            click.echo(f"annul config: {error}", err=True)
+        sys.exit(1)
+    values = msgspec.to_builtins(found.config, enc_hook=str)
+    if as_json:
+        shown = {
+            name: {"value": value, "source": found.sources[name], "reloaded": name in RELOADED}
+            for name, value in values.items()
+        }
+        click.echo(
+            msgspec.json.format(msgspec.json.encode({"file": config_file and str(config_file), "settings": shown}))
+        )
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        click.echo(f"{name:<{width}}  {msgspec.json.encode(value).decode():<24}  {found.sources[name]}")
 
 
 @daemon.group("keys")
@@ -258,35 +315,14 @@ def _problems() -> Iterator[None]:
         sys.exit(1)
 
 
-def _config(file: Path | None, options: dict[str, Any]) -> Config:
-    """Flags over the file over the defaults."""
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise StartError(f"reading the configuration {file}: {error}") from error
-    values |= {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
-    if options.get("warm") is False:
-        values["warm"] = False
-    for name in ("state_dir", "runtime_dir", "outputs_dir"):
-        if not isinstance(values.get(name, ""), str | Path):
-            raise StartError(f"the configuration {file}: {name} is a path, not {values[name]!r}")
-    state_dir = Path(values.get("state_dir") or places.state_dir()).absolute()
-    values["state_dir"] = state_dir
-    values["runtime_dir"] = Path(values.get("runtime_dir") or places.runtime_dir()).absolute()
-    values["outputs_dir"] = Path(values.get("outputs_dir") or state_dir / "users").absolute()
-    try:
-        return msgspec.convert(values, Config, dec_hook=lambda type_, value: type_(value))
-    except msgspec.ValidationError as error:
-        raise StartError(f"the configuration{f' {file}' if file else ''}: {error}") from error
-
-
-def _run(config: Config, *, takeover: bool) -> None:
+def _run(read: Callable[[], Config], *, takeover: bool) -> None:
+    """`read`: gives the configuration, again for each SIGHUP."""
+    config = read()
+    logs.set_up(config.log_level)
     os.umask(0o077)
     from annul.daemon import Daemon
 
-    running = Daemon(config, takeover=takeover)
+    running = Daemon(config, takeover=takeover, read_config=read)
     try:
         running.run()
     finally:

@@ -1,8 +1,8 @@
 """Who may what: a role for everyone who asks, and what each request needs. Pure.
 
     read    sees jobs, their logs, results and outputs
-    submit  also submits jobs, and cancels and purges its own
-    admin   everything
+    submit  also submits jobs, and cancels, pauses, moves, retries and purges its own
+    admin   everything, draining too
 
 A grant that is bound to a user sees and stops that user's jobs only: of another's it is told what it is told of one
 that does not exist.
@@ -77,12 +77,18 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return self.user
 
 
-_CHANGES = (wire.Submit, wire.SubmitMany, wire.Cancel, wire.Purge)
+_CHANGES = (
+    *(wire.Submit, wire.SubmitMany, wire.Cancel, wire.Purge),
+    *(wire.Pause, wire.Unpause, wire.Reprioritize, wire.Retry),
+)
+_RULES = (wire.Drain, wire.Resume)  # for everybody's jobs
 _ORDER = list(Role)
 
 
 def needs(request: wire.Request) -> Role:
     """The least role that may ask for this; whether for this very job is up to `Grant`."""
+    if isinstance(request, _RULES):
+        return Role.ADMIN
     return Role.SUBMIT if isinstance(request, _CHANGES) else Role.READ
 
 

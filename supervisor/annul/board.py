@@ -229,6 +229,12 @@ class Board:
         return int(_I64.unpack_from(self._map, _RUNNING_AT)[0])
 
     @property
+    def start_s(self) -> float | None:
+        """From its launch to the job's first line; None before that."""
+        began, runs = self.launched_at, self.running_at
+        return max(0, runs - began) / 1e9 if began and runs else None
+
+    @property
     def noticed_at(self) -> int:
         return int(_I64.unpack_from(self._map, _NOTICED_AT)[0])
 

@@ -1,4 +1,4 @@
-"""The daemon's configuration: where its things are and how much may run at once."""
+"""The daemon's configuration: where its things are, how much may run at once. docs/annul.toml tells it to operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_running: Positive = msgspec.field(default_factory=lambda: os.cpu_count() or 1)  # jobs at once
     max_running_per_user: Limit = 0
     max_running_per_type: dict[str, Limit] = {}
-    max_queued: Positive = 100_000
+    max_queued: Positive = 100_000  # jobs waiting; a submit beyond is refused
+    max_queued_per_user: Limit = 0
     listen: str | None = None  # a TCP endpoint ("tcp://127.0.0.1:7473") for clients with keys; None: none
     admins: list[str] = []  # on this machine, beside root and the daemon's own user: user names, uids, "@group"s
     submitters: list[str] = []  # the same; members of the runtime directory's group are submitters anyway
@@ -41,3 +42,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_jobs: Limit = 10_000  # finished jobs of one user; the oldest beyond are purged
     keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0.0  # since a job ended; then it is purged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+RELOADED = frozenset(
+    {
+        *("max_running", "max_running_per_user", "max_running_per_type", "max_queued", "max_queued_per_user"),
+        *("max_requests_per_s", "max_waiting", "max_log_bytes", "keep_events", "keep_jobs", "keep_days"),
+        *("allowed_roots", "drain", "log_level"),
+    }
+)
+"""What a SIGHUP changes in a daemon that runs. All else needs a restart, over which jobs go on (SIGUSR2)."""
+
+
+def reloaded(running: Config, found: Config) -> tuple[Config, list[str], list[str]]:
+    """What a running daemon goes on with once `found` was read; the names that changed; and those that would have, but
+    need a restart.
+    """
+    names = [name for name in Config.__struct_fields__ if getattr(running, name) != getattr(found, name)]
+    changed = [name for name in names if name in RELOADED]
+    config = msgspec.structs.replace(running, **{name: getattr(found, name) for name in changed})
+    return config, changed, [name for name in names if name not in RELOADED]

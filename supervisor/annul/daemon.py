@@ -20,18 +20,19 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import zmq
 
-from annul import ending, handlers, keys, places, prctl, recovery, starting, stopping, systemd, tree
+from annul import ending, handlers, keys, places, prctl, recovery, settings, starting, stopping, systemd, tree
 from annul.access import Role
 from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
-from annul.config import Config
+from annul.config import Config, reloaded
 from annul.errors import KeyProblem, StartError
+from annul.handlers import draining
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.leftovers import Leftovers
@@ -46,6 +47,7 @@ from annul.server import Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
 from annul.supervision import REHEARSAL, Supervision
 from annul.sweeper import Sweeper
+from annul.tally import Tally
 from annul_client import wire
 
 _log = logging.getLogger(__name__)
@@ -61,12 +63,21 @@ _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 class Daemon:
     """Everything of one daemon. Made, run and closed in one thread."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, *, takeover: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        *,
+        takeover: bool = False,
+        read_config: Callable[[], Config] | None = None,
+    ) -> None:
         """`takeover`: have the daemon that runs there hand over, once all that can be found out beside it is in order.
+        `read_config`: reads the configuration again, for SIGHUP; raises StartError.
 
         Raises StartError where it cannot start; then nothing was changed but directories made.
         """
         self.config = config
+        self._read_config = read_config or (lambda: config)
         self.clock = clock or SystemClock()
         self.started = self.clock.monotonic()
         self.stopping = False
@@ -97,6 +108,7 @@ class Daemon:
         places.prepare(config.runtime_dir / REHEARSAL, what="rehearsal")
         self.store = Store(config.state_dir / "annul.db")
         places.note_runtime(config.state_dir, config.runtime_dir)
+        self.draining = draining.is_marked(config.state_dir)  # no job is started, until `resume`
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -129,6 +141,7 @@ class Daemon:
         self._signals: list[int] = []
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
+        self.tally = Tally()
         self._news = False  # events were told in this turn
         self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
@@ -160,6 +173,8 @@ class Daemon:
             self.tree,
             extra={"action": "ready"},
         )
+        if self.draining:
+            _log.warning("no job is started: annul is being drained, until `annul resume`", extra={"action": "drain"})
         gc.freeze()
         gc.set_threshold(_GARBAGE)
         systemd.notify("READY=1", wait_s=_READY_S)
@@ -175,7 +190,7 @@ class Daemon:
         self._take_exits(ready)
         self._take_deadlines()
         self._take_bulk()
-        if not self.stopping:
+        if not (self.stopping or self.draining):
             starting.admit(self.supervision)
         self.supervision.commit()
         self._tell_waiting()
@@ -243,9 +258,11 @@ class Daemon:
             self._watchdog.due,
         ]
         if not self.stopping:
-            dues += [self.registry.admit_at, self.retention.next_due(), now if self._leftovers.waiting else None]
+            dues += [self.retention.next_due(), now if self._leftovers.waiting else None]
+        if not (self.stopping or self.draining):
+            dues.append(self.registry.admit_at)
         delayed = self.registry.queue.next_due()
-        if delayed is not None and not self.stopping:
+        if delayed is not None and not (self.stopping or self.draining):
             # Race: the wall clock may be set meanwhile, and nobody tells.
             dues.append(now + min(max(0.0, delayed - self.clock.wall()), _WALL_LOOK_S))
         due = min((at for at in dues if at is not None), default=None)
@@ -266,12 +283,34 @@ class Daemon:
             elif signum == signal.SIGUSR2:
                 _log.info("handing over: %d jobs stay", len(self.registry.active), extra={"action": "hand-over"})
                 self._leaving = True
+            elif signum == signal.SIGHUP:
+                self._reload()
             elif self._leaving:
                 pass  # it leaves already, and the jobs stay
             elif not self.stopping:
                 self._stop(signum)
             elif self.config.drain:
                 self._stop_jobs()  # the second one: it is not to be waited for
+
+    def _reload(self) -> None:
+        """Take up what the configuration says now, as far as that needs no restart."""
+        try:
+            config, changed, later = reloaded(self.config, self._read_config())
+        except StartError as error:
+            _log.error("%s; all stays as it was: mend that and send SIGHUP again", error, extra={"action": "reload"})
+            return
+        before = self.config
+        self.config = self.supervision.config = config
+        self.registry.limits = self._limits()
+        self.rates.limit(config.max_requests_per_s)
+        self.ledger.keep(config.keep_events)
+        if {"keep_jobs", "keep_days"} & set(changed):
+            self.retention.keep(config.keep_jobs, config.keep_days)
+        said = ", ".join(f"{name} {getattr(before, name)!r} -> {getattr(config, name)!r}" for name in changed)
+        _log.info("read the configuration again: %s", said or "no change", extra={"action": "reload"})
+        if later:
+            _log.warning("%s: needs a restart (SIGUSR2 keeps the jobs)", ", ".join(later), extra={"action": "reload"})
+        logging.getLogger("annul").setLevel(config.log_level)
 
     def _stop(self, signum: int) -> None:
         what = "waiting for those that run" if self.config.drain else "stopping those that run"
@@ -384,6 +423,8 @@ class Daemon:
     def _tell(self, event: wire.Event, body: bytes) -> None:
         self.server.publish(event, body)
         self._news = True
+        active = self.registry.active.get(event.job.id)
+        self.tally.note(event, active.board.start_s if active is not None else None)
         if event.job.state.final:
             self.retention.note_finished(event.job.user)
             self.registry.told_final(event.job.id)
@@ -399,6 +440,9 @@ class Daemon:
         per_type = {
             name: known.type.max_running for name, known in self.catalog.known.items() if known.type.max_running
         } | self.config.max_running_per_type
+        for name in self.config.max_running_per_type.keys() - self.catalog.known.keys():
+            said = settings.nearest(name, self.catalog.known)
+            _log.warning("max_running_per_type: no job type %r here%s", name, said, extra={"action": "config"})
         return Limits(
             total=self.config.max_running,
             per_user=self.config.max_running_per_user or None,
@@ -449,7 +493,7 @@ class Daemon:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(signum, self._note_signal)
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002

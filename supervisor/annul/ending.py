@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import cancel, lifecycle, publishing, starting, stopping
+from annul import cancel, lifecycle, pausing, publishing, starting, stopping
 from annul.lifecycle import Action, Conclusion, Event, StopKind, Verdict
 from annul.registry import Active
 from annul.runtime import outcome
@@ -128,8 +128,7 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
         failures=active.record.failures,
         retries=active.known.type.retries,
     )
-    record = active.record.with_(
-        state=conclusion.state,
+    record = pausing.after(active.record, conclusion.state).with_(
         finished_at=sup.clock.wall(),
         result=_result(ended, conclusion),
         files=ended.files if ended and conclusion.publish else [],

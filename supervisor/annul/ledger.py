@@ -71,6 +71,10 @@ class Ledger:
         self._failures = 0
         self.retry_at: float | None = None  # monotonic; None: nothing waits to be written again
 
+    def keep(self, events: int) -> None:
+        """From now on that many of the newest; those beyond go with the next ones."""
+        self._keep = events
+
     # --- reading ------------------------------------------------------------------------------------------------
 
     def next_seq(self) -> int:

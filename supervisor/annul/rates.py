@@ -16,6 +16,10 @@ class Rates:
         self._per_s = per_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # by name: (requests, as of when)
 
+    def limit(self, per_s: int) -> None:
+        """From now on."""
+        self._per_s = per_s
+
     def take(self, name: str, now: float, cost: int = 1) -> bool:
         """One request of somebody, which counts as so many; as a whole burst at most. False: it is one too many."""
         if not self._per_s:

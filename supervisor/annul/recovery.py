@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from annul import ending, lifecycle, proc, starting, stopping, tree
+from annul import ending, lifecycle, pausing, proc, starting, stopping, tree
 from annul.board import BOARD, GIVEN_UP, Board
 from annul.catalog import stand_in
 from annul.errors import StartError
@@ -94,7 +94,7 @@ def _hold(daemon: Daemon, record: JobRecord) -> Active | None:
         return None
     tree = sup.tree(name, run_dir / BOARD, whole=False)
     active = Active(record, known, board, tree, run_dir, sup.attempt_dir(record))
-    active.adopted = True
+    active.adopted = active.maybe_frozen = True
     sup.registry.hold(active)
     _restore_ladder(daemon, active)
     launched_ns = board.launched_at or board.running_at
@@ -119,6 +119,8 @@ def _take_up(daemon: Daemon, active: Active) -> None:
             ending.look(sup, active)
         case TakeUp.ADOPT:
             _log.info("adopted job %s (pid %d)", name, active.pid, extra={"action": "adopt", "job_id": job_id})
+            if active.ladder is not None and active.ladder.flag is not None:
+                pausing.thaw(active)  # the daemon that began it may have ended before it did
             sup.news(active)
 
 

@@ -59,6 +59,10 @@ class Active:
         self.look_at: float | None = None
         self.log_at: float | None = None
         self.looks = 0
+        self.pause_noted = True  # False: `record.paused` waits for this turn's commit
+        self.maybe_frozen = False  # its processes may be stopped for a pause
+        self.freeze_at: float | None = None
+        self.freezes = 0  # in a row
         self.progress_at: float | None = None
         self.progress_told = 0.0
 
@@ -87,6 +91,7 @@ class Active:
             self.look_at,
             self.log_at,
             self.progress_at,
+            self.freeze_at,
         ]
         if self.ladder is not None and self.intent_noted:
             times.append(cancel.due(self.ladder, self.seen()))

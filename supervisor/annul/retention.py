@@ -37,15 +37,21 @@ class Retention:
         self._store = store
         self._ledger = ledger
         self._clock = clock
-        self._keep_jobs = keep_jobs
-        self._keep_s = keep_days * _DAY_S
         self._deleted = deleted
-        self._user: str | None = "" if keep_jobs else None  # those after it in the alphabet are still to be looked at
         self._over: dict[str, None] = {}  # users who may have too many
         self._finished: dict[str, int] = {}  # how many a user has, where that was counted
-        self._too_old_at: float | None = 0.0 if keep_days else None  # unix seconds; when the oldest one is
         self._under_way = 0  # jobs that the next commit deletes
         self._retry_at: float | None = None
+        self.keep(keep_jobs, keep_days)
+
+    def keep(self, jobs: int, days: float) -> None:
+        """From now on; 0 for no limit. All users are looked at again."""
+        self._keep_jobs = jobs
+        self._keep_s = days * _DAY_S
+        self._user: str | None = "" if jobs else None  # those after it in the alphabet are still to be looked at
+        self._too_old_at: float | None = 0.0 if days else None  # unix seconds; when the oldest one is
+        if not jobs:
+            self._over.clear()  # nobody has too many any more
 
     def note_finished(self, user: str) -> None:
         """One of this user's jobs has become final, and that is durable."""

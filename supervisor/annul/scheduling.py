@@ -25,6 +25,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     type: str
     priority: int
     not_before: float | None  # unix seconds
+    paused: bool = False  # it counts as queued, and is not chosen
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,11 @@ class Queue:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._levels: dict[int, _Users] = {}
-        self._delayed: list[tuple[float, int, str]] = []  # heap of (not_before, seq, id)
+        self._delayed: list[tuple[float, int, str]] = []  # heap of (not_before, seq, id), also of some that do not wait
+        self._waits: set[str] = set()  # ids of those that do
+        self.by_type: Counter[str] = Counter()
+        self.by_user: Counter[str] = Counter()
+        self.paused = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,8 +103,12 @@ class Queue:
 
     def add(self, entry: Entry, wall: float) -> None:
         self._entries[entry.id] = entry
+        self._count(entry, 1)
+        if entry.paused:
+            return
         if entry.not_before is not None and entry.not_before > wall:
             heapq.heappush(self._delayed, (entry.not_before, entry.seq, entry.id))
+            self._waits.add(entry.id)
         else:
             self._line_up(entry)
 
@@ -107,12 +116,28 @@ class Queue:
         """Take a job out, wherever it stands. None where it is not queued."""
         entry = self._entries.pop(job_id, None)
         if entry is not None:
+            self._count(entry, -1)
             self._step_out(entry)
         return entry
 
+    def replace(self, job_id: str, wall: float, *, paused: bool | None = None, priority: int | None = None) -> None:
+        """Give a job that is queued another place, or none for as long as it is paused. Nothing where it is not."""
+        entry = self.remove(job_id)
+        if entry is not None:
+            paused = entry.paused if paused is None else paused
+            priority = entry.priority if priority is None else priority
+            self.add(msgspec.structs.replace(entry, paused=paused, priority=priority), wall)
+
+    def _count(self, entry: Entry, step: int) -> None:
+        self.paused += step * entry.paused
+        for counter, name in ((self.by_type, entry.type), (self.by_user, entry.user)):
+            counter[name] += step
+            if not counter[name]:
+                del counter[name]
+
     def next_due(self) -> float | None:
         """Unix seconds at which the next delayed job may start."""
-        while self._delayed and self._delayed[0][2] not in self._entries:
+        while self._delayed and self._delayed[0][2] not in self._waits:
             heapq.heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
 
@@ -120,6 +145,7 @@ class Queue:
         """Take out the job that may start now, or None. The caller counts it in `running`, then asks again."""
         while (due := self.next_due()) is not None and due <= wall:
             _, _, job_id = heapq.heappop(self._delayed)
+            self._waits.remove(job_id)
             self._line_up(self._entries[job_id])
         if running.total >= limits.total:
             return None
@@ -144,9 +170,10 @@ class Queue:
         users = self._levels.get(entry.priority, OrderedDict())
         line = users.get(entry.user, {}).get(entry.type)
         if line is None or entry.id not in line.waiting:
-            # Still delayed: its place in that heap is skipped when it comes up, or forgotten with many like it.
-            if len(self._delayed) > 2 * len(self._entries) + 64:
-                self._delayed = [one for one in self._delayed if one[2] in self._entries]
+            # Paused, or still delayed: its place in that heap is skipped when it comes up, or goes with many like it.
+            self._waits.discard(entry.id)
+            if len(self._delayed) > 2 * len(self._waits) + 64:
+                self._delayed = [one for one in self._delayed if one[2] in self._waits]
                 heapq.heapify(self._delayed)
             return
         line.waiting.remove(entry.id)

@@ -318,7 +318,9 @@ def enqueue(sup: Supervision, record: JobRecord, *, delay_s: float = 0.0) -> Non
     if delay_s:
         sup.registry.line_up_later(record.id, sup.clock.monotonic() + delay_s)
         return
-    entry = Entry(record.seq, record.id, record.user, record.type, record.priority, record.not_before)
+    entry = Entry(
+        record.seq, record.id, record.user, record.type, record.priority, record.not_before, paused=record.paused
+    )
     sup.registry.queue.add(entry, sup.clock.wall())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import cancel, ending, lifecycle, proc, regular
+from annul import cancel, ending, lifecycle, pausing, proc, regular
 from annul.board import Notice
 from annul.cancel import Ladder, Step
 from annul.lifecycle import Action, Event, StopKind
@@ -157,7 +157,9 @@ def write_notice(active: Active, ladder: Ladder) -> None:
 
 
 def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
-    """SIGTERM, then SIGCONT so that a stopped job can react; the first that reaches anybody is noted."""
+    """SIGTERM, then SIGCONT, and the end of a pause, so that a stopped job can react, and nothing of it runs on before
+    it is told; the first that reaches anybody is noted.
+    """
     sent = False
     if active.pidfd is not None:
         sent = send_by(active.pidfd, signal.SIGTERM)
@@ -165,6 +167,7 @@ def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
     if whole_tree:
         found = active.tree.look(active.pid, leader_alive=active.leader_alive).pids
         sent = terminate_others(active, found) or sent
+    pausing.thaw(active)
     if sent and ladder.sigterm is None:
         active.ladder = msgspec.structs.replace(ladder, sigterm=ladder.last)
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from annul import ending, lifecycle, proc, regular, starting, stopping
+from annul import ending, lifecycle, pausing, proc, regular, starting, stopping
 from annul.catalog import Catalog
 from annul.clock import Clock
 from annul.config import Config
@@ -171,6 +171,8 @@ class Supervision:
             self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
             self.enter(active, state)
+            if active.freeze_at is None:
+                pausing.freeze(self, active)  # it was paused before it ran, or under an earlier daemon
         self._note_progress(active)
 
     def _note_progress(self, active: Active) -> None:
@@ -202,7 +204,7 @@ class Supervision:
         """Note an attempt's new state, and with it who its process is: evidence for the next daemon."""
         if state is active.record.state:
             return
-        record = active.record.with_(state=state, cancel=stopping.cancel_so_far(self, active))
+        record = pausing.after(active.record, state).with_(cancel=stopping.cancel_so_far(self, active))
         registered = active.board.process()
 
         def note_process(store: Store) -> None:
@@ -257,6 +259,8 @@ class Supervision:
         if reached(active.log_at):
             active.log_at = now + _LOG_EVERY_S
             self._cap_log(active)
+        if reached(active.freeze_at):
+            pausing.freeze(self, active)
         if reached(active.look_at) or reached(active.status_by):
             active.look_at = None
             ending.look(self, active)

@@ -72,6 +72,12 @@ class Tree(Protocol):
     def kill(self, leader: int | None, *, leader_alive: bool) -> Look:
         """SIGKILL everything that is alive now; returns who that was. A tree that is still growing needs more calls."""
 
+    def freeze(self, leader: int | None, *, leader_alive: bool) -> None:
+        """Stop all that is alive now where it is. A tree that is still growing needs more calls."""
+
+    def thaw(self, leader: int | None, *, leader_alive: bool, everyone: bool) -> None:
+        """Let those go on that were stopped by `freeze`; `everyone`: those that somebody else has stopped, too."""
+
     def remove(self) -> None:
         """Free what the tree itself occupies, once it is empty."""
 
@@ -191,6 +197,7 @@ class SessionTree:
         self._sessions: set[int] = set()  # of members seen so far
         self._groups: dict[int, list[proc.Stat]] = {}  # of members seen in the last look, ended ones too, with those
         self._kills = 0
+        self._stopped: dict[int, int] = {}  # pid -> start time of those that `freeze` has stopped
 
     def look(self, leader: int | None, *, leader_alive: bool) -> Look:
         if leader is None:
@@ -233,6 +240,24 @@ class SessionTree:
         for pid in others if kept else found.pids:
             send(pid, signal.SIGKILL, self._known.get(pid))
         return found
+
+    def freeze(self, leader: int | None, *, leader_alive: bool) -> None:
+        self.stop(self.look(leader, leader_alive=leader_alive).pids)
+
+    def stop(self, pids: Iterable[int]) -> None:
+        """SIGSTOP, to those that have not stopped for another reason: that is not ours to end later."""
+        for pid in pids:
+            one = proc.stat(pid)
+            if one is not None and one.state != "T" and send(pid, signal.SIGSTOP, one.start_time):
+                self._stopped[pid] = one.start_time
+
+    def thaw(self, leader: int | None, *, leader_alive: bool, everyone: bool) -> None:
+        if everyone:
+            for pid in self.look(leader, leader_alive=leader_alive).pids:
+                send(pid, signal.SIGCONT, self._known.get(pid))
+        for pid, start_time in self._stopped.items():
+            send(pid, signal.SIGCONT, start_time)
+        self._stopped.clear()
 
     def remove(self) -> None:
         """Nothing to free."""
@@ -348,6 +373,28 @@ class CgroupTree:
                 send(pid, signal.SIGKILL)
         outside = self.outside.kill(leader, leader_alive=leader_alive) if self.outside else Look([])
         return Look(list({*found.pids, *outside.pids}), outside.sure)
+
+    def freeze(self, leader: int | None, *, leader_alive: bool) -> None:
+        frozen = self._freezer(b"1")
+        if self.outside:
+            found = self.outside.look(leader, leader_alive=leader_alive).pids
+            self.outside.stop(set(found) - set(self.members()) if frozen else found)
+
+    def thaw(self, leader: int | None, *, leader_alive: bool, everyone: bool) -> None:
+        self._freezer(b"0")
+        if self.outside:
+            self.outside.thaw(leader, leader_alive=leader_alive, everyone=everyone)
+
+    def _freezer(self, data: bytes) -> bool:
+        """In the kernel, with what is just being forked: see cgroup.freeze in the kernel's cgroup-v2.rst. False: there
+        is none, as where the job has removed its own cgroup. Raises OSError.
+        """
+        try:
+            _write(self.path / "cgroup.freeze", data)
+        except OSError as error:
+            proc.expect_gone(error)
+            return False
+        return True
 
     def _with(self, outside: Look, leader: int | None, *, leader_alive: bool) -> Look:
         # `populated` in cgroup.events lags behind; the list itself is what counts, and as it is: zombies are not in it,

@@ -308,6 +308,12 @@ def slow_import(ctx: JobContext, params: Nothing) -> str:
     return "imported"
 
 
+@job("slow-sleeper", preload=("children.slow",), on_shutdown="cancel")
+def slow_sleeper(ctx: JobContext, params: Nothing) -> None:
+    """The same, and then sleep."""
+    time.sleep(3600)
+
+
 class WithFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: Annotated[str, InputFile.MARK]
 

@@ -30,7 +30,7 @@ def jobs() -> list[JobRecord]:
     )
     over = msgspec.structs.replace(asked, stage=Stage.SIGKILL, gone_s=5.01, sigkill_s=5.0, swept=2)
     facts: dict[State, dict[str, Any]] = {
-        State.QUEUED: {"key": "k\"'", "labels": {"a.b": "c", "ü": "😀"}, "priority": -5, "attempt": 0},
+        State.QUEUED: {"key": "k\"'", "labels": {"a.b": "c", "ü": "😀"}, "priority": -5, "attempt": 0, "paused": True},
         State.STARTING: {"started_at": None},
         State.RUNNING: {"progress": Progress(fraction=0.5, stage="half")},
         State.CANCELLING: {"cancel": asked},
@@ -45,7 +45,7 @@ def jobs() -> list[JobRecord]:
             "attempt": 3,
             "failures": 2,
         },
-        State.CANCELLED: {"cancel": over},
+        State.CANCELLED: {"cancel": over, "retry_of": "failed000000"},
     }
     return [_job(number, state, **more) for number, (state, more) in enumerate(facts.items(), start=1)]
 

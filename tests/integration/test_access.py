@@ -105,7 +105,8 @@ def test_another_users_jobs_do_not_exist_for_a_bound_key(far: DaemonProcess, web
     with far.client() as local:
         other = started(local, "sleepy", "sleeping", user="u2")
         own = started(local, "sleepy", "sleeping", user="u1")
-        for ask in (web.get, web.wait, web.logs, web.result, lambda job_id: web.output(job_id, "f")):
+        moves = (web.pause, web.unpause, web.retry, lambda job_id: web.reprioritize(job_id, 1))
+        for ask in (web.get, web.wait, web.logs, web.result, lambda job_id: web.output(job_id, "f"), *moves):
             with pytest.raises(NotFound) as refused:
                 ask(other.id)
             with pytest.raises(NotFound) as unknown:
@@ -164,6 +165,12 @@ def test_a_reader_only_looks(far: DaemonProcess, web: Client) -> None:
             lambda: reader.submit("quick"),
             lambda: reader.cancel(job.id),
             lambda: reader.purge(job.id),
+            lambda: reader.pause(job.id),
+            lambda: reader.unpause(job.id),
+            lambda: reader.reprioritize(job.id, 1),
+            lambda: reader.retry(job.id),
+            reader.drain,
+            reader.resume,
             lambda: reader.submit_many([{"type": "quick"}]),
         ):
             with pytest.raises(Forbidden, match="key:eye may read only"):
@@ -187,14 +194,27 @@ def test_unbound_submitters_stop_their_own_only(far: DaemonProcess, web: Client)
         job = started(web, "sleepy", "sleeping")
         own = started(other, "sleepy", "sleeping")
         assert {job.id, own.id} == {one.id for one in other.list()}
-        with pytest.raises(Forbidden, match="submitted by key:web"):
-            other.cancel(job.id)
+        for ask in (
+            other.cancel,
+            other.pause,
+            other.unpause,
+            other.retry,
+            lambda job_id: other.reprioritize(job_id, 1),
+        ):
+            with pytest.raises(Forbidden, match="submitted by key:web"):
+                ask(job.id)
+        assert other.pause(own.id).paused
+        for rule in (other.drain, other.resume):
+            with pytest.raises(Forbidden, match="needs the role admin"):
+                rule()
         with pytest.raises(Forbidden):
             other.purge(state="completed")
         assert [one.id for one in other.cancel(type="sleepy").jobs] == [own.id]
         assert web.get(job.id).state is State.RUNNING
         with Client(key=new_key(far, "boss", "admin")) as boss:
             assert boss.cancel(job.id).outcome is CancelOutcome.CANCELLING
+            assert boss.drain().draining
+            assert not boss.resume().draining
 
 
 def test_a_revoked_key_ends_at_once(far: DaemonProcess) -> None:
@@ -279,8 +299,18 @@ def test_files_of_others_are_not_read_for_a_key(make_daemon: MakeDaemon, short_d
             assert refused.value.field == "params.file"
         with pytest.raises(RequestRefused, match="link"):
             _read_by(web, str(opened / "link"))
-    with daemon.client() as local:
-        assert _read_by(local, "/etc/hostname") == Path("/etc/hostname").read_text()
+        with daemon.client() as local:
+            assert _read_by(local, "/etc/hostname") == Path("/etc/hostname").read_text()
+            # Nor by a retry of what somebody else has submitted for its user.
+            failed = local.submit("reads-file", {"file": "/nowhere"}, user="u1")
+            assert local.wait(failed.id, 30).state is State.FAILED
+            with pytest.raises(Forbidden, match="/nowhere is in none of the directories"):
+                web.retry(failed.id)
+            late = opened / "late.txt"
+            failed = local.submit("reads-file", {"file": str(late)}, user="u1")
+            assert local.wait(failed.id, 30).state is State.FAILED
+            late.write_text("now it is there")
+            assert web.wait(web.retry(failed.id).id, 30).result == "now it is there"
 
 
 def _read_by(client: Client, file: bytes | str) -> str:

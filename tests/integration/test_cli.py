@@ -230,6 +230,13 @@ def test_a_refusal_names_the_parameter(cli: Cli) -> None:
         ["run", "exec", "true"],
         ["submit", "exec", "true"],
         ["exec", "true"],
+        ["pause", "x"],
+        ["unpause", "x"],
+        ["reprioritize", "x", "-1"],
+        ["retry", "x"],
+        ["drain"],
+        ["resume"],
+        ["stats"],
     ],
 )
 def test_without_a_daemon_every_verb_says_how_to_start_one(short_dir: Path, args: list[str]) -> None:
@@ -254,6 +261,23 @@ def test_every_verb_prints_one_json_document(cli: Cli) -> None:
     assert cli.json("types", "--json")["types"]
     assert cli.json("types", "exec", "--json")["name"] == "exec"
     assert cli.json("exec", "--json", "--", "echo", "hello")["state"] == "completed"
+    assert cli.json("drain", "--json")["draining"] is True
+    assert cli.json("ping", "--json")["draining"] is True
+    queued = cli.json("submit", "exec", "--json", "true")["id"]
+    assert cli.json("pause", queued, "--json")["paused"] is True
+    assert "queued, paused" in cli("list").stdout
+    assert "queued, paused" in cli("show", queued).stdout
+    assert cli.json("unpause", queued, "--json")["paused"] is False
+    assert cli.json("reprioritize", queued, "-3", "--json")["priority"] == -3
+    assert cli.json("cancel", queued, "--json")["outcome"] == "cancelled_before_start"
+    again = cli.json("retry", queued, "--json")
+    assert again["retry_of"] == queued
+    assert cli.json("stats", "--json")["by_type"] == {"exec": {"queued": 1}}
+    assert "draining" in cli("stats").stdout
+    assert cli.json("resume", "--json")["draining"] is False
+    assert cli.json("wait", again["id"], "--json")["state"] == "completed"
+    assert cli.json("pause", queued, "--json", code=7)["error"]["code"] == "not_pausable"
+    assert cli.json("config", "show", "--json")["settings"]["spares"]["source"] == "default"
     assert cli.json("exec", "--json", "--detach", "--", "true")["state"] == "queued"
 
 

@@ -17,7 +17,7 @@ from harness import TIMEOUT_S, DaemonProcess
 
 Ask = Callable[[bytes], bytes]
 
-SLEEPER, ECHO = "k3v9x2m4q8tz", "h5w1c7r9d2ea"  # the ids in the examples
+SLEEPER, ECHO, AGAIN = "k3v9x2m4q8tz", "h5w1c7r9d2ea", "m2t8z5e1p6qd"  # the ids in the examples
 
 # What differs from one daemon, or one moment, to the next.
 OWN = {"pid", "version", "requests", "events", "message", "asked_at", "created_at", "started_at", "at", "gone_s"}
@@ -97,6 +97,8 @@ def test_the_examples_are_answered_as_written(ask: Ask, encoding: str) -> None:
         elif verb == "submit_many":
             ids[ECHO] = ok["jobs"][0]["job"]["id"]
             assert state(ids[ECHO], timeout_s=TIMEOUT_S) == "completed"
+        elif verb == "retry":
+            ids[AGAIN] = ok["job"]["id"]
         written = json.loads(now(json.dumps(example.answer)))
         assert matches(as_msgpack(written) if encoding == "msgpack" else written, got), (example.json, got)
 

@@ -282,6 +282,37 @@ def test_jobs_go_on_after_a_crash(service: Service) -> None:
     service.goes_on(job)
 
 
+def test_a_paused_job_is_frozen_over_a_crash(service: Service) -> None:
+    """By the freezer of its cgroup, which the hardening leaves to the daemon; the next one lets it go on."""
+    job = service.running(WAITING)
+    service.client.pause(job.id)
+    events = next(iter(service.machine.path(GROUP).glob(f"annul-*/{job.pid}.*"))) / "cgroup.events"
+    wait_until(lambda: "frozen 1" in events.read_text(), "the job to be frozen")
+    before = service.main_pid
+    service.machine.run("kill", "-KILL", str(before))
+    wait_until(lambda: service.main_pid not in (0, before), "systemd to start another one")
+    service.adopted(job)
+    assert service.client.get(job.id).paused
+    assert "frozen 1" in events.read_text()
+    service.client.unpause(job.id)
+    service.goes_on(job)
+
+
+def test_a_reload_takes_up_a_limit(service: Service) -> None:
+    """`systemctl reload`: in the same process; a mistake in the configuration changes nothing."""
+    config = service.machine.path("/etc/annul/annul.toml")
+    before = service.main_pid
+    try:
+        for text, expected in (("max_running = 7\n", 7), ("max_runing = 9\n", 7), ("max_running = 9\n", 9)):
+            config.write_text(text)
+            service.machine.run("systemctl", "reload", "annul")
+            wait_until(lambda text=text, expected=expected: service.client.ping().max_running == expected, text)  # type: ignore[misc]
+    finally:
+        config.write_text("")
+    assert service.main_pid == before
+    service.machine.run("systemctl", "reload", "annul")
+
+
 def test_jobs_go_on_while_it_cannot_start(service: Service) -> None:
     """A restart with a mistake in the configuration: once that is mended, the next daemon has the same processes."""
     job = service.running(WAITING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from annul.__main__ import _config, serve
-from annul.config import Config
+from annul.__main__ import daemon, serve
+from annul.config import RELOADED, Config, reloaded
 from annul.errors import StartError
+from annul.settings import read
 
 
 def options(*flags: str) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def options(*flags: str) -> dict[str, Any]:
 def config(*flags: str, file: Path | None = None) -> Config:
     given = options(*flags)
     assert given.pop("config_file") is None
-    return _config(file, given)
+    return read(file, given).config
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,7 @@ def file(tmp_path: Path) -> Path:
         max_running_per_user = 2
         max_running_per_type = { exec = 1 }
         max_queued = 10
+        max_queued_per_user = 4
         jobs = ["file_jobs"]
         tree = "session"
         warm = false
@@ -96,6 +99,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "max_running_per_user": 2,
         "max_running_per_type": {"exec": 1},
         "max_queued": 10,
+        "max_queued_per_user": 4,
         "jobs": ["file_jobs"],
         "tree": "session",
         "warm": False,
@@ -171,9 +175,9 @@ def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_runing = 3", "unknown field `max_runing`"),
-        ("max-running = 3", "unknown field `max-running`"),
-        ("[limits]\nmax_running = 3", "unknown field `limits`"),
+        ("max_runing = 3", r"no setting 'max_runing'; is it max_running\?"),
+        ("max-running = 3", r"no setting 'max-running'; is it max_running\?"),
+        ("[limits]\nmax_running = 3", "no setting 'limits'$"),
         ('max_running = "3"', "max_running"),
         ("max_running = 1.5", "max_running"),
         ('jobs = "one"', "jobs"),
@@ -255,3 +259,71 @@ def test_a_start_that_fails_says_why_without_a_traceback(tmp_path: Path) -> None
     assert "max_runing" in found.output
     assert "Traceback" not in found.output
     assert not (tmp_path / "env-state").exists()
+
+
+# --- what is told of it, and what changes while it runs -----------------------------------------------------
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "annul.toml"
+OF_THE_PLACE = {"state_dir", "runtime_dir", "outputs_dir", "max_running", "listen"}  # there, their default is in words
+
+
+def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
+    """In the order of the code, told above it, and marked where SIGHUP changes it."""
+    lines = EXAMPLE.read_text().splitlines()
+    settings = {line[1:].split(" = ")[0]: number for number, line in enumerate(lines) if re.match(r"#\w+ = ", line)}
+    assert set(settings) == set(Config.__struct_fields__)
+    path = tmp_path / "annul.toml"
+    path.write_text("\n".join(re.sub(r"^#(?=\w+ = )", "", line) for line in lines))
+    found, default = read(path, {}), config()
+    for name, number in settings.items():
+        if name not in OF_THE_PLACE:
+            assert getattr(found.config, name) == getattr(default, name), name
+        assert found.sources[name] == "file"
+        begin = max(at for at in range(number) if not lines[at].startswith("#")) + 1
+        told = " ".join(lines[begin:number])
+        assert len(told) > 5, name
+        assert ("(reload" in told) is (name in RELOADED), name
+
+
+def test_where_each_value_comes_from(file: Path, tmp_path: Path) -> None:
+    """Flag, file, environment, default."""
+    bare = tmp_path / "bare.toml"
+    bare.write_text("max_running = 3\nspares = 1")
+    sources = read(bare, {"max_running": 4, "drain": False, "warm": False}).sources
+    assert set(sources) == set(Config.__struct_fields__)
+    assert (sources["max_running"], sources["warm"], sources["spares"]) == ("flag", "flag", "file")
+    assert (sources["drain"], sources["outputs_dir"]) == ("default", "default")
+    assert sources["state_dir"] == "environment ($ANNUL_STATE_DIR)"
+    assert read(file, {}).sources["state_dir"] == "file"
+
+
+def test_what_a_running_daemon_takes_up(file: Path) -> None:
+    """Limits at once; what needs a restart stays as it runs, and is named."""
+    running = config()
+    found, changed, later = reloaded(running, config(file=file))
+    assert set(changed) <= RELOADED
+    assert set(later).isdisjoint(RELOADED)
+    assert {"max_running", "keep_jobs", "drain", "log_level"} <= set(changed)
+    assert {"state_dir", "tree", "admins", "spares"} <= set(later)
+    assert (found.max_running, found.state_dir) == (3, running.state_dir)
+    assert reloaded(running, running) == (running, [], [])
+
+
+def test_config_show_tells_each_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """For people and for programs; a file that is wrong is said, and is exit status 1."""
+    path = tmp_path / "annul.toml"
+    path.write_text("max_running = 3")
+    monkeypatch.setenv("ANNUL_CONFIG", str(path))
+    said = CliRunner().invoke(daemon, ["config", "show", "--spares", "0"])
+    assert said.exit_code == 0
+    assert re.search(r"^max_running +3 +file$", said.output, re.MULTILINE)
+    assert re.search(r"^spares +0 +flag$", said.output, re.MULTILINE)
+    shown = msgspec.json.decode(CliRunner().invoke(daemon, ["config", "show", "--json"]).output)
+    assert shown["file"] == str(path)
+    assert shown["settings"]["max_running"] == {"value": 3, "source": "file", "reloaded": True}
+    assert set(shown["settings"]) == set(Config.__struct_fields__)
+    path.write_text("max_runnin = 3")
+    for flags in ([], ["--json"]):
+        failed = CliRunner().invoke(daemon, ["config", "show", *flags])
+        assert failed.exit_code == 1
+        assert "is it max_running?" in failed.output

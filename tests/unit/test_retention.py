@@ -157,6 +157,26 @@ def test_many_are_purged_a_few_at_a_time(desk: Desk) -> None:
     assert before == 1
 
 
+def test_limits_that_change_while_it_runs(desk: Desk) -> None:
+    """A lower one takes effect on all users; none at all keeps what was about to go."""
+    desk.made(keep_jobs=3, keep_days=0)
+    desk.tidy()
+    for seq in range(1, 4):
+        desk.end(record(seq))
+        desk.end(record(100 + seq, user="bob"))
+    desk.tidy()
+    assert desk.deleted == []
+    desk.retention.keep(2, 0)
+    desk.tidy()
+    assert sorted(desk.deleted) == ["j1", "j101"]
+    desk.end(record(4))
+    assert desk.retention.next_due() is not None
+    desk.retention.keep(0, 0)
+    assert desk.retention.next_due() is None
+    desk.turn()
+    assert len(desk.deleted) == 2
+
+
 def test_what_ended_too_long_ago_goes_when_it_is_due(desk: Desk) -> None:
     """Of all users; the next time to wake up is when the oldest that is left gets too old."""
     desk.have(*(record(n, user=f"u{n}", finished_at=1e9 + 100 * n) for n in range(1, 4)))

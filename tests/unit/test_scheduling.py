@@ -133,6 +133,20 @@ def test_a_delayed_job_taken_out_and_put_back_is_there_once() -> None:
     assert drain(queue, wall=20.0) == []
 
 
+def test_a_paused_job_is_passed_by_and_then_has_its_old_place() -> None:
+    """Also one whose time comes meanwhile: nothing is due for it."""
+    queue = filled(entry(1), entry(2, not_before=5.0), entry(3))
+    queue.replace("j1", 0.0, paused=True)
+    queue.replace("j2", 0.0, paused=True)
+    queue.replace("gone", 0.0, paused=True)
+    assert (len(queue), queue.paused, queue.next_due()) == (3, 2, None)
+    assert drain(queue, wall=10.0) == ["j3"]
+    queue.add(entry(4), 10.0)
+    queue.replace("j1", 10.0, paused=False)
+    queue.replace("j2", 10.0, paused=False, priority=-1)
+    assert drain(queue, wall=10.0) == ["j1", "j4", "j2"]
+
+
 def test_running_counts_down_to_nothing() -> None:
     """What ended leaves no trace in the counters, however many users there have been."""
     running = Running()
@@ -180,11 +194,16 @@ class Model(RuleBasedStateMachine):
     def _add(self, one: Entry) -> None:
         self.queue.add(one, self.wall)
         self.waiting[one.id] = one
+        if one.paused:
+            return
         if one.not_before is None or one.not_before <= self.wall:
             self._line_up(one)
 
+    def _delayed(self) -> list[Any]:
+        return [e for e in self.waiting.values() if e.id not in self.lined_up and not e.paused]
+
     def _expected(self) -> Entry | None:
-        due = (e for e in self.waiting.values() if e.id not in self.lined_up and e.not_before <= self.wall)
+        due = (e for e in self._delayed() if e.not_before <= self.wall)
         for one in sorted(due, key=lambda e: (e.not_before, e.seq)):
             self._line_up(one)
         users, types = Counter(e.user for e in self.slots), Counter(e.type for e in self.slots)
@@ -233,6 +252,19 @@ class Model(RuleBasedStateMachine):
         assert self.queue.remove(one.id) == one
         self._forget(one)
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), paused=st.sampled_from([None, True, False]), priority=st.sampled_from([None, -1, 0, 1]))
+    def replace(self, data: st.DataObject, paused: bool | None, priority: int | None) -> None:
+        one = self.waiting[data.draw(st.sampled_from(sorted(self.waiting)))]
+        self.queue.replace(one.id, self.wall, paused=paused, priority=priority)
+        self._forget(one)
+        paused = one.paused if paused is None else paused
+        priority = one.priority if priority is None else priority
+        new = Entry(one.seq, one.id, one.user, one.type, priority, one.not_before, paused=paused)
+        self.waiting[new.id] = new
+        if not paused and (new.not_before is None or new.not_before <= self.wall):
+            self._line_up(new)
+
     @precondition(lambda self: self.slots)
     @rule(data=st.data(), again=st.booleans())
     def end(self, data: st.DataObject, again: bool) -> None:
@@ -246,7 +278,10 @@ class Model(RuleBasedStateMachine):
         assert len(self.queue) == len(self.waiting)
         assert {one.id for one in self.queue} == set(self.waiting)
         assert all(one in self.queue for one in self.waiting)
-        delayed = [e.not_before for e in self.waiting.values() if e.id not in self.lined_up]
+        assert self.queue.by_type == Counter(e.type for e in self.waiting.values())
+        assert self.queue.by_user == Counter(e.user for e in self.waiting.values())
+        assert self.queue.paused == sum(e.paused for e in self.waiting.values())
+        delayed = [e.not_before for e in self._delayed()]
         assert self.queue.next_due() == min(delayed, default=None)
         assert self.running.total == len(self.slots)
 

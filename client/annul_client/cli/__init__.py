@@ -22,7 +22,8 @@ class Root(click.Group):
         "Run jobs": ("run", "exec", "submit"),
         "Look and wait": ("list", "show", "wait", "result", "logs", "output"),
         "Stop and forget": ("cancel", "purge"),
-        "The daemon": ("serve", "doctor", "keys", "ping", "types"),
+        "Hold and let go": ("pause", "unpause", "reprioritize", "retry", "drain", "resume"),
+        "The daemon": ("serve", "config", "doctor", "keys", "ping", "stats", "types"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -70,7 +71,7 @@ def cli(ctx: click.Context, endpoint: str | None, key: str | None) -> None:
     """
     from .session import Session
 
-    if endpoint is not None and ctx.invoked_subcommand in ("serve", "doctor", "keys"):
+    if endpoint is not None and ctx.invoked_subcommand in ("serve", "config", "doctor", "keys"):
         raise click.UsageError("--endpoint is where to find a daemon; one is put elsewhere by --runtime-dir")
     ctx.obj = Session(ctx, endpoint, key)
 

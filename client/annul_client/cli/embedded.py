@@ -80,7 +80,7 @@ class EmbeddedDaemon:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, "NOTIFY_SOCKET": notify_path},
+                    env={**os.environ, "NOTIFY_SOCKET": notify_path, "ANNUL_CONFIG": ""},
                     # Its own session: Ctrl-C in the terminal reaches only this process, which cancels properly.
                     start_new_session=True,
                     # The lock lives as long as either of us: what a crashed command leaves behind is cleaned

@@ -19,6 +19,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def state(job: wire.Job) -> str:
+    """``running``, ``queued, paused``."""
+    return f"{job.state}, paused" if job.paused else str(job.state)
+
+
 def progress(job: wire.Job) -> str:
     """``35 % page 7``, as far as the job tells."""
     fraction = job.progress.fraction
@@ -98,12 +103,13 @@ def facts(job: wire.Job, now: datetime) -> list[tuple[str, str]]:
     pairs = [
         ("job", job.id),
         ("type", job.type),
-        ("state", job.state + (f", {progress(job)}" if not job.state.final and progress(job) else "")),
+        ("state", state(job) + (f", {progress(job)}" if not job.state.final and progress(job) else "")),
         ("user", printable(job.user)),
         ("title", printable(job.title)),
         ("labels", printable(", ".join(f"{name}={value}" for name, value in job.labels.items()))),
         ("key", printable(job.key or "")),
         ("priority", str(job.priority) if job.priority else ""),
+        ("again", f"what {job.retry_of} was to do" if job.retry_of else ""),
         ("attempt", str(job.attempt) if job.attempt > 1 else ""),
         ("pid", str(job.pid) if job.pid else ""),
         ("time limit", f"{job.timeout_s:g} s" if job.timeout_s else ""),

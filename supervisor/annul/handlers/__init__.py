@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from annul import access
 from annul.errors import Refused, StoreError
-from annul.handlers import cancel, look, purge, submit
+from annul.handlers import cancel, draining, look, pause, purge, reprioritize, retry, stats, submit
 from annul.handlers.showing import unavailable, view_of
 from annul.server import Caller, internal
 from annul_client import wire
@@ -29,6 +29,12 @@ WRITING: dict[type[wire.Request], _Handler] = {
     wire.SubmitMany: submit.submit_many,
     wire.Cancel: cancel.cancel,
     wire.Purge: purge.purge,
+    wire.Pause: pause.pause,
+    wire.Unpause: pause.unpause,
+    wire.Reprioritize: reprioritize.reprioritize,
+    wire.Retry: retry.retry,
+    wire.Drain: draining.drain,
+    wire.Resume: draining.resume,
 }
 READING: dict[type[wire.Request], _Handler] = {
     wire.Ping: look.ping,
@@ -40,6 +46,7 @@ READING: dict[type[wire.Request], _Handler] = {
     wire.Result: look.result,
     wire.Output: look.output,
     wire.Types: look.types,
+    wire.Stats: stats.stats,
 }
 
 

@@ -41,6 +41,7 @@ def ping(daemon: Daemon, request: wire.Ping, caller: Caller) -> None:  # noqa: A
             uptime_s=daemon.clock.monotonic() - daemon.started,
             you=caller.by,
             role=caller.grant.role,
+            draining=daemon.draining,
         )
     )
 

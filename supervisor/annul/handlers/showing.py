@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from annul import stopping
 from annul.errors import Refused, StoreError
+from annul.server import Caller
 from annul.store import JobRecord
 from annul.store.record import view
 from annul_client import wire
@@ -18,6 +19,22 @@ MAX_DURATION_S = 366 * 86400.0
 MAX_LABELS = 32
 MAX_TEXT = 500  # characters of a title, a reason, a key, a label
 MAX_ROWS = 1_000  # in one reply
+
+
+def found(daemon: Daemon, job_id: str, caller: Caller) -> JobRecord:
+    """A job's newest facts. Raises Refused where the caller does not see it, or may not stop it; StoreError."""
+    active = daemon.registry.active.get(job_id)
+    record = active.record if active is not None else daemon.ledger.newest(job_id)
+    if record is None or not caller.grant.sees(record.user):
+        raise Refused("not_found", f"there is no job {job_id!r}", "id")
+    caller.grant.check_owns(job_id, record.user, record.submitted_by)
+    return record
+
+
+def check_priority(priority: int) -> None:
+    """Raises Refused."""
+    if not -(2**31) <= priority < 2**31:
+        raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
 
 
 def check_labels(labels: dict[str, str]) -> None:

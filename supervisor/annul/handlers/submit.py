@@ -15,7 +15,7 @@ import msgspec
 from annul import beneath, starting
 from annul.catalog import Known
 from annul.errors import Refused, StoreError
-from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, check_labels, unavailable
+from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, check_labels, check_priority, unavailable
 from annul.server import Caller
 from annul.store import JobRecord
 from annul_client import wire
@@ -74,8 +74,7 @@ def _submit(
     done: Callable[[JobRecord, bool], None],
     refuse: Callable[[Refused], None],
 ) -> None:
-    if daemon.stopping:
-        raise Refused("stopping", "the daemon is stopping and takes no new jobs; try again when it is back")
+    check_not_stopping(daemon)
     user = _user(caller.grant.user_for(request.user))
     known = daemon.catalog.get(request.type)
     caller.grant.check_type(known.type.name, privileged=known.type.privileged)
@@ -83,8 +82,7 @@ def _submit(
     if not caller.grant.is_local_admin:
         request = _with_files(daemon, request, known, user)
     digest = _digest(request)
-    # Short ones ("1", "r7") are counters that start anew with each client: only a long one can be meant as unique.
-    unique = f"{caller.by}/{rid}" if len(rid.partition("/")[0]) >= wire.UNIQUE_RID else None
+    unique = unique_name(caller, rid)
     before = daemon.ledger.by_request(unique) if unique else None
     if before is None and request.key is not None:
         before = daemon.ledger.by_key(user, request.key)
@@ -103,16 +101,14 @@ def _submit(
         found = before
         daemon.ledger.afterwards(lambda: done(found, False))
         return
-    if len(daemon.registry.queue) >= daemon.config.max_queued:
-        raise Refused("queue_full", f"{daemon.config.max_queued} jobs are queued already; try again later")
-
+    check_room(daemon, user)
     seq = daemon.ledger.next_seq()
     job_id = new_id(seq)
     inputs = daemon.supervision.job_dir(job_id) / "input" if request.inputs else None
     checked = daemon.catalog.check(known, _with_inputs(request, known.inputs, inputs) if inputs else request.params)
     if inputs:
         try:
-            _keep_inputs(request.inputs, inputs)
+            keep_inputs(request.inputs, inputs)
         except OSError as error:
             daemon.sweeper.add(inputs.parent)
             raise unavailable(error) from error
@@ -133,16 +129,48 @@ def _submit(
         submitted_by=caller.by,
         created_at=daemon.clock.wall(),
     )
+    insert(daemon, record, done, refuse)
+
+
+def insert(
+    daemon: Daemon, record: JobRecord, done: Callable[[JobRecord, bool], None], refuse: Callable[[Refused], None]
+) -> None:
+    """Queue a new job, whose input files are kept already."""
 
     def not_stored(error: StoreError) -> None:
-        daemon.registry.queue.remove(job_id)
-        daemon.sweeper.add(daemon.supervision.job_dir(job_id))
+        daemon.registry.queue.remove(record.id)
+        daemon.sweeper.add(daemon.supervision.job_dir(record.id))
         refuse(unavailable(error))
 
-    record = daemon.ledger.change(
+    daemon.ledger.change(
         record, State.QUEUED, insert=True, then=lambda written: done(written, True), refused=not_stored
     )
     starting.enqueue(daemon.supervision, record)
+
+
+def check_not_stopping(daemon: Daemon) -> None:
+    """Raises Refused(stopping)."""
+    if daemon.stopping:
+        raise Refused("stopping", "the daemon is stopping and takes no new jobs; try again when it is back")
+
+
+def check_room(daemon: Daemon, user: str) -> None:
+    """Raises Refused(queue_full)."""
+    queue, config = daemon.registry.queue, daemon.config
+    if len(queue) >= config.max_queued:
+        raise Refused("queue_full", f"{config.max_queued} jobs are queued already; try again later")
+    if 0 < config.max_queued_per_user <= queue.by_user[user]:
+        raise Refused(
+            "queue_full", f"{config.max_queued_per_user} jobs of user {user} are queued already: wait a little"
+        )
+
+
+def unique_name(caller: Caller, rid: str) -> str | None:
+    """What a request is kept under, so that it makes no second job when it is sent again; None: it is not.
+
+    Short ids ("1", "r7") are counters that start anew with each client: only a long one can be meant as unique.
+    """
+    return f"{caller.by}/{rid}" if len(rid.partition("/")[0]) >= wire.UNIQUE_RID else None
 
 
 def new_id(seq: int) -> str:
@@ -177,8 +205,7 @@ def _check_submit(request: wire.Submit) -> None:
             raise Refused("invalid_request", "not_before needs a time zone: 2026-11-23T15:00:00Z", "not_before")
         if not 1970 < request.not_before.year < 9000:
             raise Refused("invalid_request", f"not_before is no sensible time: {request.not_before}", "not_before")
-    if not -(2**31) <= request.priority < 2**31:
-        raise Refused("invalid_request", "priority is a 32-bit integer", "priority")
+    check_priority(request.priority)
     check_labels(request.labels)
     labels = [(f"labels.{name[:40]}", name + value) for name, value in request.labels.items()]
     for field, text in (("title", request.title), ("key", request.key or ""), *labels):
@@ -213,12 +240,12 @@ def _with_files(daemon: Daemon, request: wire.Submit, known: Known, user: str) -
     for name in known.inputs:
         path = params.get(name)
         if isinstance(path, str) and path:
-            inputs[name] = _read_allowed(daemon, path, user, f"params.{name}")
+            inputs[name] = read_allowed(daemon, path, user, f"params.{name}")
             del params[name]
     return msgspec.structs.replace(request, params=params, inputs=inputs)
 
 
-def _read_allowed(daemon: Daemon, path: str, user: str, field: str) -> bytes:
+def read_allowed(daemon: Daemon, path: str, user: str, field: str) -> bytes:
     for root in (daemon.config.outputs_dir / user, *daemon.config.allowed_roots):
         if path.startswith(f"{root}/"):
             try:
@@ -253,7 +280,7 @@ def _with_inputs(request: wire.Submit, known: list[str], folder: Path) -> dict[s
     return params
 
 
-def _keep_inputs(inputs: dict[str, bytes], folder: Path) -> None:
+def keep_inputs(inputs: dict[str, bytes], folder: Path) -> None:
     """Durable before the job is: an input file must not be missing of a job that was accepted."""
     folder.mkdir(parents=True, mode=0o700)
     for name, data in inputs.items():

@@ -28,7 +28,7 @@ from annul.board import BOARD, Board, Notice
 from annul.cancel import Ladder, Seen, Step
 from annul.lifecycle import StopKind
 from annul.runtime.launch import Launch
-from annul.tree import Census, Look, Reaper, SessionTree, below, children_of, send
+from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, below, children_of, own_group, send
 
 ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
 HANDED_OVER = "handed-over"  # in the runtime directory, once a daemon has left for another, until that is there
@@ -82,6 +82,7 @@ class Ward(msgspec.Struct, frozen=True):
     pid: int  # of its leader
     grace_s: float  # of its type
     signal_tree: bool
+    group: Path | None = None  # its own cgroup
 
 
 class Charge:
@@ -125,6 +126,15 @@ class Charge:
                 for pid in look().pids if everyone else [self.pid]:
                     send(pid, signal.SIGTERM)
                     send(pid, signal.SIGCONT)
+                if step is Step.BEGIN:
+                    self._thaw(look)
+
+    def _thaw(self, look: Callable[[], Look]) -> None:
+        """It may have been paused."""
+        if self._ward.group is not None:
+            CgroupTree(self._ward.group).thaw(None, leader_alive=False, everyone=True)
+        for pid in look().pids:
+            send(pid, signal.SIGCONT)
 
     def _tell(self) -> None:
         ladder = self._ladder
@@ -136,11 +146,18 @@ class Charge:
 # --- in a zygote ------------------------------------------------------------------------------------------------
 
 
-def guard(children: set[int], reaper: Reaper, absence: Absence, wake: int, reap: Callable[[], bool]) -> None:
+def guard(
+    children: set[int],
+    reaper: Reaper,
+    absence: Absence,
+    wake: int,
+    reap: Callable[[], bool],
+    cgroup: Path | None = None,
+) -> None:
     """Be the guardian of all jobs whose processes this zygote has forked, until none of theirs lives.
 
     `children`: the leaders that live. `reaper`: this process. `wake` is readable when one has ended; `reap` takes such
-    ends out of `children` and says whether there still is any child.
+    ends out of `children` and says whether there still is any child. `cgroup`: where each of them has its own.
     """
     poller = select.poll()
     poller.register(wake, select.POLLIN)
@@ -155,7 +172,7 @@ def guard(children: set[int], reaper: Reaper, absence: Absence, wake: int, reap:
         wait_s = _LOOK_S
         ending = ending or absence.too_long()
         if ending or absence.begun:
-            wards |= _wards(absence.runtime_dir, children)
+            wards |= _wards(absence.runtime_dir, children, cgroup)
         if ending:
             for name in wards.keys() - charges.keys():
                 tree = SessionTree(attempt=name, board=wards[name].board, census=census)
@@ -181,7 +198,7 @@ def guard(children: set[int], reaper: Reaper, absence: Absence, wake: int, reap:
             os.read(wake, 4096)
 
 
-def _wards(runtime_dir: Path, leaders: set[int]) -> dict[str, Ward]:
+def _wards(runtime_dir: Path, leaders: set[int], cgroup: Path | None) -> dict[str, Ward]:
     """The jobs whose processes these are, by name: their boards tell. One that has not registered yet comes later."""
     found = {}
     for path in (runtime_dir / "jobs").glob(f"*/{BOARD}"):
@@ -192,7 +209,8 @@ def _wards(runtime_dir: Path, leaders: set[int]) -> dict[str, Ward]:
         registered = board.process()
         if registered is not None and registered[0] in leaders:
             name = path.parent.name
-            found[name] = Ward(name, path, registered[0], board.grace_s, board.signal_tree)
+            group = own_group(cgroup, *registered) if cgroup is not None else None
+            found[name] = Ward(name, path, registered[0], board.grace_s, board.signal_tree, group)
         board.close()
     return found
 

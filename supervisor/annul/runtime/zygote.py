@@ -69,7 +69,7 @@ def main(
     channel.close()
     reaper = Reaper(os.getpid(), settled=True, strangers=strangers)
     absence = guardian.Absence(notify, orphan_grace_s)
-    guardian.guard(children, reaper, absence, wake_read, lambda: _reap(None, children))
+    guardian.guard(children, reaper, absence, wake_read, lambda: _reap(None, children), own)
 
 
 def _serve(channel: socket.socket, origin: entry.Origin, children: set[int], pipe: tuple[int, int]) -> None:

@@ -2,16 +2,24 @@
 -- name: insert_job
 INSERT INTO job (seq, id, request, type, user, key, digest, title, labels, priority, params, timeout_s, not_before,
                  submitted_by, state, attempt, events, created_at, started_at, finished_at, progress, result, files,
-                 published, error, cancel, swept, failures)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                 published, error, cancel, swept, failures, paused, retry_of)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- A final state is written once: the guard makes it a compare-and-set.
+-- A final state is written once: the guard makes it a compare-and-set. Whether a job is paused is a request, which may
+-- be refused while facts with it in their record wait: so it has a statement of its own, and here it only ends.
 -- name: update_job
 UPDATE job SET state = :state, attempt = :attempt, events = :events, started_at = :started_at,
                finished_at = :finished_at, progress = :progress, result = :result, files = :files,
                published = :published, error = :error, cancel = :cancel, swept = :swept,
-               failures = :failures, not_before = :not_before
+               failures = :failures, not_before = :not_before,
+               paused = paused AND :state IN ('queued', 'starting', 'running')
 WHERE id = :id AND state NOT IN ('completed', 'failed', 'cancelled');
+
+-- name: set_paused
+UPDATE job SET paused = :paused WHERE id = :id;
+
+-- name: set_priority
+UPDATE job SET priority = :priority WHERE id = :id;
 
 -- name: set_published
 UPDATE job SET published = 1 WHERE id = :id;
@@ -33,8 +41,12 @@ SELECT * FROM job INDEXED BY job_live
 WHERE state NOT IN ('completed', 'failed', 'cancelled') AND state <> 'queued' ORDER BY seq;
 
 -- name: queued
-SELECT seq, id, user, type, priority, CASE WHEN failures > 0 THEN min(not_before, :retry_by) ELSE not_before END
+SELECT seq, id, user, type, priority, CASE WHEN failures > 0 THEN min(not_before, :retry_by) ELSE not_before END, paused
 FROM job WHERE state = 'queued' AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY seq;
+
+-- name: oldest_queued
+SELECT created_at FROM job INDEXED BY job_live
+WHERE state = 'queued' AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY seq LIMIT 1;
 
 -- name: unpublished
 SELECT * FROM job WHERE published = 0 ORDER BY seq;

@@ -44,6 +44,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     cancel: CancelRecord | None = None
     swept: int = 0
     failures: int = 0
+    paused: bool = False  # written by `Store.set_paused` only, and cleared with the end of what can be paused
+    retry_of: str | None = None
 
     def with_(self, **changes: Any) -> JobRecord:
         return msgspec.structs.replace(self, **changes)
@@ -54,6 +56,7 @@ def to_row(record: JobRecord) -> dict[str, Any]:
     row = msgspec.structs.asdict(record)
     row["state"] = record.state.value
     row["published"] = int(record.published)
+    row["paused"] = int(record.paused)
     row["params"] = bytes(record.params).decode()
     row["result"] = None if record.result is None else bytes(record.result).decode()
     row["labels"] = _json.encode(record.labels).decode()
@@ -69,6 +72,7 @@ def from_row(row: sqlite3.Row) -> JobRecord:
     decode = msgspec.json.decode
     values["state"] = State(values["state"])
     values["published"] = bool(values["published"])
+    values["paused"] = bool(values["paused"])
     values["params"] = msgspec.Raw(values["params"])
     values["result"] = None if values["result"] is None else msgspec.Raw(values["result"])
     values["labels"] = decode(values["labels"])
@@ -107,4 +111,6 @@ def view(record: JobRecord, *, outputs: str, pid: int | None = None, result: boo
         error=record.error,
         cancel=record.cancel,
         swept=record.swept,
+        paused=record.paused,
+        retry_of=record.retry_of,
     )

@@ -164,6 +164,12 @@ class Store:
     def set_published(self, job_id: str) -> None:
         self._write("set_published", {"id": job_id})
 
+    def set_paused(self, job_id: str, paused: bool) -> None:
+        self._write("set_paused", {"id": job_id, "paused": int(paused)})
+
+    def set_priority(self, job_id: str, priority: int) -> None:
+        self._write("set_priority", {"id": job_id, "priority": priority})
+
     def job(self, job_id: str) -> JobRecord | None:
         rows = self._read("job_by_id", {"id": job_id})
         return from_row(rows[0]) if rows else None
@@ -191,6 +197,11 @@ class Store:
     def queued(self, retry_by: float) -> list[Entry]:
         """Jobs that wait for their turn. `retry_by`: unix seconds; retries wait until then at the most."""
         return [Entry(*row) for row in self._read("queued", {"retry_by": retry_by})]
+
+    def oldest_queued(self) -> float | None:
+        """When the oldest job in the queue was submitted, unix seconds."""
+        rows = self._read("oldest_queued")
+        return float(rows[0][0]) if rows else None
 
     def last_job(self) -> int:
         return int(self._read("last_job")[0][0])

@@ -12,6 +12,7 @@ from annul_client.cli.options import KeyValue, json_option
 from annul_client.cli.out import document, hint, printable, table
 from annul_client.cli.session import Session
 from annul_client.cli.words import duration, progress
+from annul_client.cli.words import state as said_state
 
 
 @click.command("list", short_help="List jobs, newest first.")
@@ -47,7 +48,7 @@ def command(
             (
                 job.id,
                 job.type,
-                f"{job.state}!" if job.cancel and job.cancel.stuck and not job.state.final else str(job.state),
+                f"{job.state}!" if job.cancel and job.cancel.stuck and not job.state.final else said_state(job),
                 printable(job.user),
                 duration((now - job.created_at).total_seconds()),
                 progress(job) if not job.state.final else "",

@@ -21,7 +21,8 @@ def command(session: Session, *, as_json: bool) -> int:
         document(pong)
         return Exit.OK
     line(f"annul {pong.version}, pid {pong.pid}, up for {duration(pong.uptime_s)}")
-    line(f"jobs        {pong.running} running of at most {pong.max_running}, {pong.queued} queued")
+    draining = ", none is started: draining" if pong.draining else ""
+    line(f"jobs        {pong.running} running of at most {pong.max_running}, {pong.queued} queued{draining}")
     line(f"requests    {pong.requests}")
     line(f"events      {pong.events or 'by asking'}")
     line(f"state       {pong.state_dir}")
