@@ -50,10 +50,12 @@ class Terminal:
         """What stands there now, without colours. Programs that draw all of it anew begin with "home"."""
         return _CODES.sub("", self.drawn.rpartition("\x1b[H")[2])
 
-    def read(self, timeout_s: float) -> None:
-        """Take what has been written, once something is."""
-        if select.select([self.ours], [], [], timeout_s)[0]:
+    def read(self, timeout_s: float) -> bool:
+        """Take what has been written, once something is. Whether something was."""
+        found = bool(select.select([self.ours], [], [], timeout_s)[0])
+        if found:
             self.drawn += os.read(self.ours, 65536).decode(errors="replace")
+        return found
 
     def wait_until(self, condition: Callable[[str], object], what: str) -> None:
         """Until what stands there is so."""

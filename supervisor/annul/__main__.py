@@ -73,6 +73,7 @@ def daemon() -> None:
 @click.option(
     "--listen", metavar="tcp://HOST:PORT", help="Also serve clients with keys by TCP; see `annul keys`. Default: none."
 )
+@click.option("--metrics", metavar="HOST:PORT", help="Answer Prometheus there, on loopback only. Default: nowhere.")
 @click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores.")
 @click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit.")
 @click.option(
@@ -98,6 +99,7 @@ def daemon() -> None:
 @click.option("--no-warm", is_flag=True, help="Start zygotes when they are first needed.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO.")
+@click.option("--log-format", type=click.Choice(["text", "json", "journal"]), help="Of each log entry; default: text.")
 def serve(config_file: Path | None, no_warm: bool, takeover: bool, **options: Any) -> None:
     """Run the annul daemon: queue, start, supervise and cancel jobs.
 
@@ -106,7 +108,7 @@ def serve(config_file: Path | None, no_warm: bool, takeover: bool, **options: An
     """
     try:
         config = _config(config_file, {**options, "warm": False if no_warm else None})
-        logs.set_up(config.log_level)
+        logs.set_up(config.log_level, config.log_format)
         _run(config, takeover=takeover)
     except (StartError, StoreError) as error:
         click.echo(f"annul serve: {error}", err=True)

@@ -62,6 +62,8 @@ def file(tmp_path: Path) -> Path:
         orphan_grace_s = 5
         drain = true
         log_level = "WARNING"
+        log_format = "json"
+        metrics = "127.0.0.1:9464"
         listen = "tcp://127.0.0.1:7473"
         admins = ["ann"]
         submitters = ["@web"]
@@ -108,6 +110,8 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "orphan_grace_s": 5.0,
         "drain": True,
         "log_level": "WARNING",
+        "log_format": "json",
+        "metrics": "127.0.0.1:9464",
         "listen": "tcp://127.0.0.1:7473",
         "admins": ["ann"],
         "submitters": ["@web"],
