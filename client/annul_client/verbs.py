@@ -310,6 +310,11 @@ class Verbs:
         return (yield from ask(request, wire.OutputReply))
 
     @verb
+    def last_event(self) -> Answer[int]:
+        """The number of the newest event. Who asks for this, then for jobs, then for `events` since it, misses none."""
+        return (yield from ask(wire.Events(), wire.EventsReply)).last
+
+    @verb
     def types(self) -> Answer[wire.TypesReply]:
         """The job types that the daemon knows, and those it could not load."""
         return (yield from ask(wire.Types(), wire.TypesReply))

@@ -72,6 +72,9 @@ def _all_settings(command: F) -> F:
                 metavar="tcp://HOST:PORT",
                 help="Also serve clients with keys by TCP; see `annul keys`. Default: none.",
             ),
+            click.option(
+                "--metrics", metavar="HOST:PORT", help="Answer Prometheus there, on loopback only. Default: nowhere."
+            ),
             click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores."),
             click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit."),
             click.option(
@@ -103,6 +106,11 @@ def _all_settings(command: F) -> F:
             click.option("--stop-on-eof", is_flag=True, help="Stop when standard input closes."),
             click.option(
                 "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO."
+            ),
+            click.option(
+                "--log-format",
+                type=click.Choice(["text", "json", "journal"]),
+                help="Of each log entry; default: text.",
             ),
         )
     ):
@@ -318,7 +326,7 @@ def _problems() -> Iterator[None]:
 def _run(read: Callable[[], Config], *, takeover: bool) -> None:
     """`read`: gives the configuration, again for each SIGHUP."""
     config = read()
-    logs.set_up(config.log_level)
+    logs.set_up(config.log_level, config.log_format)
     os.umask(0o077)
     from annul.daemon import Daemon
 

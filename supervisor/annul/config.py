@@ -24,6 +24,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_queued: Positive = 100_000  # jobs waiting; a submit beyond is refused
     max_queued_per_user: Limit = 0
     listen: str | None = None  # a TCP endpoint ("tcp://127.0.0.1:7473") for clients with keys; None: none
+    metrics: str | None = None  # a loopback address ("127.0.0.1:9464") where Prometheus is answered; None: none
     admins: list[str] = []  # on this machine, beside root and the daemon's own user: user names, uids, "@group"s
     submitters: list[str] = []  # the same; members of the runtime directory's group are submitters anyway
     readers: list[str] = []  # the same
@@ -42,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_jobs: Limit = 10_000  # finished jobs of one user; the oldest beyond are purged
     keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0.0  # since a job ended; then it is purged
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json", "journal"] = "text"  # a line, a JSON object, or the fields of an entry, each
 
 
 RELOADED = frozenset(

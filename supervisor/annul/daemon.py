@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -49,6 +50,9 @@ from annul.supervision import REHEARSAL, Supervision
 from annul.sweeper import Sweeper
 from annul.tally import Tally
 from annul_client import wire
+
+if TYPE_CHECKING:
+    from annul.scrape import Scrape
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
@@ -83,6 +87,7 @@ class Daemon:
         self.stopping = False
         self._leaving = False  # handing over: jobs stay
         places.check_socket_path(config.runtime_dir)
+        scrape_at = places.loopback(config.metrics) if config.metrics else None
         for path, what in (
             (config.state_dir, "state"),
             (config.runtime_dir, "runtime"),
@@ -138,6 +143,9 @@ class Daemon:
             cgroup=self.cgroup,
         )
         self._watchdog = systemd.Watchdog(self.started)
+        self._scrape: Scrape | None = None
+        if scrape_at is not None:
+            self._measure(scrape_at)
         self._signals: list[int] = []
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
@@ -163,6 +171,11 @@ class Daemon:
         """Serve until told to stop, and until every job has ended."""
         self._catch_signals()
         recovery.recover(self)
+        if self.supervision.metrics is not None:
+            self.supervision.metrics.recovered(
+                self.registry.active.values(),
+                ((one.id, one.type, one.not_before is not None) for one in self.registry.queue),
+            )
         self.supervision.commit()
         if self.config.warm:
             self.supervision.launcher.warm()
@@ -422,6 +435,8 @@ class Daemon:
 
     def _tell(self, event: wire.Event, body: bytes) -> None:
         self.server.publish(event, body)
+        if self.supervision.metrics is not None:
+            self.supervision.metrics.told(event)
         self._news = True
         active = self.registry.active.get(event.job.id)
         self.tally.note(event, active.board.start_s if active is not None else None)
@@ -481,6 +496,22 @@ class Daemon:
             raise StartError(str(error)) from error
         return Server(config.runtime_dir, Admission(peers.grant, keys.Keys(config.state_dir).grant, config.listen, own))
 
+    def _measure(self, where: tuple[str, int]) -> None:
+        """Answer Prometheus. A port that is taken is no reason not to look after jobs: that is said, and no more."""
+        from annul.metrics import Metrics
+        from annul.scrape import Scrape
+
+        metrics = Metrics(self.clock, self.registry, tree=self.tree, newest=self.ledger.newest)
+        try:
+            self._scrape = Scrape(where, metrics.app())
+        except OSError as error:
+            _log.error(
+                "no metrics at %s: %s; name another port", self.config.metrics, error, extra={"action": "metrics"}
+            )
+            return
+        self.supervision.metrics = metrics
+        _log.info("metrics at %s", self._scrape.url, extra={"action": "metrics"})
+
     def _bind_notify(self) -> socket.socket:
         path = self.config.runtime_dir / "notify.sock"
         path.unlink(missing_ok=True)
@@ -508,6 +539,8 @@ class Daemon:
         else:
             self.supervision.launcher.stop()
             shutil.rmtree(self.config.runtime_dir / REHEARSAL, ignore_errors=True)
+        if self._scrape is not None:
+            self._scrape.close()
         self._leftovers.close()
         while self.sweeper.waiting and not self._leaving:  # the next daemon finds what is left, and is waited for
             self.sweeper.step()

@@ -86,7 +86,9 @@ def _conclude_soon(sup: Supervision, active: Active) -> None:
     except (OSError, ValueError) as error:
         if starting.may_pass(error):
             raise
-        _log.error("reading the outcome of %s: %s", active.name, error, extra={"action": "outcome"})
+        _log.error(
+            "reading the outcome of %s: %s", active.name, error, extra={"action": "outcome", "job_id": active.record.id}
+        )
         ended = Outcome(
             verdict=Verdict.FAILED,
             error=ErrorInfo(code="outcome", message=f"its outcome cannot be read: {error}"),

@@ -253,7 +253,12 @@ class Ledger:
         if change.refused is not None:
             change.refused(error)
             return
-        _log.error("a fact of job %s was not written: %s", change.record.id, error, extra={"action": "store"})
+        _log.error(
+            "a fact of job %s was not written: %s",
+            change.record.id,
+            error,
+            extra={"action": "store", "job_id": change.record.id},
+        )
         record = change.record.with_(result=None, files=[], published=True)
         if change.record.result is not None:  # without what may be too big for it, at least how it ended
             info = ErrorInfo(code="result", message=f"its result could not be stored: {error}"[:500])

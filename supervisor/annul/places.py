@@ -1,8 +1,9 @@
-"""The daemon's directories: made private, locked, refused where they are not ours."""
+"""The daemon's directories: made private, locked, refused where they are not ours; and its loopback address."""
 
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import logging
 import os
 import select
@@ -187,3 +188,21 @@ def holder(path: Path) -> int | None:
     except (OSError, ValueError):
         pass  # no lock file, nobody's pid in it, or not ours to see
     return None
+
+
+def loopback(text: str) -> tuple[str, int]:
+    """HOST:PORT of this machine's loopback; port 0 is any that is free. Raises StartError for anything else.
+
+    Nobody is asked who they are there, so that it is not for the network: a proxy with TLS and accounts is.
+    """
+    host, _, port = text.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise StartError(
+            f"metrics is a loopback address such as 127.0.0.1:9464, not {text!r}: nobody is asked for a key"
+        )
+    return host, int(port)

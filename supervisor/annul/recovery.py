@@ -133,7 +133,9 @@ def _board(daemon: Daemon, record: JobRecord, run_dir: Path) -> Board | None:
         noted = daemon.store.attempt(record.id, record.attempt)
     if noted is None or noted[0] != proc.boot_id():
         return None
-    _log.warning("the board of job %s is gone: making another", record.id, extra={"action": "adopt"})
+    _log.warning(
+        "the board of job %s is gone: making another", record.id, extra={"action": "adopt", "job_id": record.id}
+    )
     if run_dir.exists():
         shutil.rmtree(run_dir)
     run_dir.mkdir(mode=0o700)
@@ -169,7 +171,9 @@ def _conclude_lost(daemon: Daemon, record: JobRecord) -> None:
     if conclusion.code:
         message = "the machine restarted, or its runtime directory was emptied, while it ran"
         error = ErrorInfo(code=conclusion.code, message=message)
-    _log.warning("job %s.%d has no board: %s", record.id, record.attempt, state, extra={"action": "adopt"})
+    _log.warning(
+        "job %s.%d has no board: %s", record.id, record.attempt, state, extra={"action": "adopt", "job_id": record.id}
+    )
     changed = record.with_(state=state, error=error, finished_at=daemon.clock.wall() if state.final else None)
     daemon.ledger.change(changed, str(state))
     if state is State.QUEUED:

@@ -82,7 +82,12 @@ def _put_off(registry: Registry, error: OSError, now: float) -> None:
 def _admit(sup: Supervision, entry: Entry) -> None:
     record = sup.ledger.newest(entry.id)
     if record is None or record.state is not State.QUEUED:
-        _log.error("job %s was in the queue, but is %s", entry.id, record and record.state, extra={"action": "admit"})
+        _log.error(
+            "job %s was in the queue, but is %s",
+            entry.id,
+            record and record.state,
+            extra={"action": "admit", "job_id": entry.id},
+        )
         return
     known = sup.catalog.known.get(record.type)
     if known is None:  # submitted to a daemon that had this type
@@ -245,7 +250,9 @@ def no_room(sup: Supervision, name: str, why: str) -> None:
     if active is None or active.ladder is not None:
         not_launched(sup, name, why)
         return
-    _log.warning("job %s was not launched (%s): queued again", name, why, extra={"action": "launch"})
+    _log.warning(
+        "job %s was not launched (%s): queued again", name, why, extra={"action": "launch", "job_id": active.record.id}
+    )
     sup.registry.admit_at = sup.clock.monotonic() + _ROOM_AGAIN_S[-1]
     sup.guarded(active, lambda one: _queue_again(sup, one))
 
@@ -289,7 +296,12 @@ def give_up(sup: Supervision, active: Active, why: str) -> None:
     sup.leader_is_gone(active)
     failures = sup.registry.count_failed_launch(active.record.id)
     if lifecycle.starts_anew(active.ladder.kind if active.ladder else None, failures):
-        _log.warning("job %s was not launched (%s): queued again", active.name, why, extra={"action": "launch"})
+        _log.warning(
+            "job %s was not launched (%s): queued again",
+            active.name,
+            why,
+            extra={"action": "launch", "job_id": active.record.id},
+        )
         _queue_again(sup, active)
         return
     if active.ladder is None:

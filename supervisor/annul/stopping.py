@@ -72,6 +72,15 @@ def stop(sup: Supervision, active: Active, kind: StopKind, *, reason: str, by: s
         active.ladder, active.stuck_told = asked, False
     else:
         active.ladder = cancel.take_over(active.ladder, asked)
+    _log.info(
+        "stopping job %s (%s), by %s, grace %g s%s",
+        active.name,
+        kind,
+        by or "somebody",
+        grace,
+        f": {reason}" if reason and reason != kind else "",
+        extra={"action": "stop-job", "job_id": active.record.id},
+    )
     active.intent_noted = False
     sup.intents.append(active)
 
@@ -153,7 +162,9 @@ def write_notice(active: Active, ladder: Ladder) -> None:
     try:
         active.board.tell(notice, ladder.deadline)
     except OSError as error:  # the board has it all the same: a full disk must not keep the cancel
-        _log.warning("writing cancel.json of %s: %s", active.name, error, extra={"action": "cancel"})
+        _log.warning(
+            "writing cancel.json of %s: %s", active.name, error, extra={"action": "cancel", "job_id": active.record.id}
+        )
 
 
 def _terminate(active: Active, ladder: Ladder, *, whole_tree: bool) -> None:
@@ -198,7 +209,12 @@ def tell_stuck(sup: Supervision, active: Active) -> None:
     where = [_where(pid) for pid in left[:_STUCK_SHOWN]]
     if len(left) > _STUCK_SHOWN:
         where.append(f"and {len(left) - _STUCK_SHOWN} more")
-    _log.warning("job %s does not end after SIGKILL: %s", active.name, "; ".join(where), extra={"action": "stuck"})
+    _log.warning(
+        "job %s does not end after SIGKILL: %s",
+        active.name,
+        "; ".join(where),
+        extra={"action": "stuck", "job_id": active.record.id},
+    )
     active.stuck_told = True
     record = cancel_record(sup, active, None, gone=False, stuck_at="\n".join(where))
     active.record = sup.ledger.change(

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from annul import ending, lifecycle, pausing, proc, regular, starting, stopping
 from annul.catalog import Catalog
@@ -25,6 +26,9 @@ from annul.sweeper import Sweeper
 from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of, own_group
 from annul.zygote import Profile, Terms
 from annul_client.wire import Progress, State
+
+if TYPE_CHECKING:
+    from annul.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 REHEARSAL = "rehearsal"  # in the runtime directory: see `runtime.entry`
@@ -54,6 +58,7 @@ class Supervision:
         self.ledger = ledger
         self.sweeper = sweeper
         self.cgroup = cgroup
+        self.metrics: Metrics | None = None  # where they are wanted
         self.intents: list[Active] = []  # attempts whose ladder begins, or changes, with this turn's commit
         self._census: Census | None = None
         self._strangers = children_of(os.getpid())
@@ -170,6 +175,8 @@ class Supervision:
             active.start_by = active.register_by = None
             self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
+            if self.metrics is not None and state is not active.record.state:
+                self.metrics.running(active)
             self.enter(active, state)
             if active.freeze_at is None:
                 pausing.freeze(self, active)  # it was paused before it ran, or under an earlier daemon
@@ -232,7 +239,11 @@ class Supervision:
         try:
             act(active)
         except Exception:  # noqa: BLE001 (a bug shown by one job must not take the others' supervisor down)
-            _log.exception("job %s: an error inside the daemon", active.name, extra={"action": "internal"})
+            _log.exception(
+                "job %s: an error inside the daemon",
+                active.name,
+                extra={"action": "internal", "job_id": active.record.id},
+            )
             if not active.over:
                 active.rest_until = self.clock.monotonic() + _REST_S
                 active.look_at = active.rest_until if active.ended else None

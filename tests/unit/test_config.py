@@ -65,6 +65,8 @@ def file(tmp_path: Path) -> Path:
         orphan_grace_s = 5
         drain = true
         log_level = "WARNING"
+        log_format = "json"
+        metrics = "127.0.0.1:9464"
         listen = "tcp://127.0.0.1:7473"
         admins = ["ann"]
         submitters = ["@web"]
@@ -112,6 +114,8 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "orphan_grace_s": 5.0,
         "drain": True,
         "log_level": "WARNING",
+        "log_format": "json",
+        "metrics": "127.0.0.1:9464",
         "listen": "tcp://127.0.0.1:7473",
         "admins": ["ann"],
         "submitters": ["@web"],
@@ -264,7 +268,14 @@ def test_a_start_that_fails_says_why_without_a_traceback(tmp_path: Path) -> None
 # --- what is told of it, and what changes while it runs -----------------------------------------------------
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "annul.toml"
-OF_THE_PLACE = {"state_dir", "runtime_dir", "outputs_dir", "max_running", "listen"}  # there, their default is in words
+OF_THE_PLACE = {
+    "state_dir",
+    "runtime_dir",
+    "outputs_dir",
+    "max_running",
+    "listen",
+    "metrics",
+}  # there, their default is in words
 
 
 def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Root(click.Group):
 
     VERBS: ClassVar[dict[str, tuple[str, ...]]] = {
         "Run jobs": ("run", "exec", "submit"),
-        "Look and wait": ("list", "show", "wait", "result", "logs", "output"),
+        "Look and wait": ("list", "watch", "show", "wait", "result", "logs", "output"),
         "Stop and forget": ("cancel", "purge"),
         "Hold and let go": ("pause", "unpause", "reprioritize", "retry", "drain", "resume"),
         "The daemon": ("serve", "config", "doctor", "keys", "ping", "stats", "types"),

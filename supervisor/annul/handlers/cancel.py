@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from annul_client.wire import CancelOutcome, CancelRecord, Stage
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
+_log = logging.getLogger(__name__)
 _PIECE = 200  # jobs of one request in one turn
 
 
@@ -154,6 +156,13 @@ def _cancel_one(
         refuse(unavailable(error))
 
     def stored(written: JobRecord) -> None:
+        _log.info(
+            "job %s cancelled before it started, by %s%s",
+            job_id,
+            by or "somebody",
+            f": {request.reason}" if request.reason else "",
+            extra={"action": "cancelled", "job_id": job_id},
+        )
         daemon.sweeper.add(daemon.supervision.job_dir(job_id) / "input")
         answer(CancelOutcome.CANCELLED_BEFORE_START, written)
 

@@ -1,0 +1,1 @@
+"""``annul watch``: the jobs there are, live in the terminal."""
