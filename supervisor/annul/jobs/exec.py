@@ -38,7 +38,7 @@ class ExecResult(msgspec.Struct, kw_only=True):
     signal: str | None = None  # "SIGSEGV"
 
 
-@job("exec", grace_s=5, interrupt="flag", on_shutdown="cancel", signal_tree=True)
+@job("exec", grace_s=5, interrupt="flag", on_shutdown="cancel", signal_tree=True, no_new_privs=False)
 def exec_command(ctx: JobContext, params: Exec) -> ExecResult:
     """Run a command."""
     with ExitStack() as files:
