@@ -496,10 +496,12 @@ def pass_on_controllers(parent: Path, own: Path) -> None:
                 pass  # there is none here, or processes are in it
 
 
-def passed_on(group: Path) -> list[str]:
-    """The controllers that limit those in a cgroup."""
+def controllers(parent: Path) -> list[str]:
+    """Those that jobs whose cgroups are made below this one can be limited by: that are passed on, or would be."""
     try:
-        found = (group / "cgroup.subtree_control").read_text().split()
+        found = (parent / "cgroup.subtree_control").read_text().split()
+        if _is_delegated(parent) and not (parent / "cgroup.procs").read_text():
+            found += (parent / "cgroup.controllers").read_text().split()
     except OSError:
         return []
     return [name for name in CONTROLLERS if name in found]

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -55,6 +56,8 @@ WAYS = {
     "pair": lambda _: [one.close() for one in socket.socketpair()],
     "signal": lambda it: os.kill(int(it), 0),
     "look into": lambda it: Path(f"/proc/{it}/environ").read_bytes(),
+    "resolve": lambda it: socket.getaddrinfo(it, 80),
+    "trust": lambda it: ssl.create_default_context(cafile=it),
     "thread": lambda _: threading.Thread(target=int).start(),
 }
 

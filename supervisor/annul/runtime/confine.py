@@ -19,9 +19,16 @@ _SYSTEM = (
     *("/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/locale.conf", "/etc/os-release", "/etc/mime.types"),
     *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/host.conf", "/etc/resolv.conf"),
     *("/etc/gai.conf", "/etc/services", "/etc/protocols"),
-    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/etc/ca-certificates", "/etc/crypto-policies"),
+    *(
+        "/etc/ssl/certs",
+        "/etc/ssl/openssl.cnf",
+        "/etc/ssl/cert.pem",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ca-certificates",
+        "/etc/crypto-policies",
+    ),
     *("/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust"),
-    *("/etc/fonts", "/var/cache/fontconfig"),
+    *("/var/lib/ca-certificates", "/etc/fonts", "/var/cache/fontconfig"),
     # Of other processes it shows who they are: their memory, environment and files are refused by Landlock.
     *("/proc", "/sys/devices/system/cpu", "/sys/devices/system/node"),
 )
@@ -31,7 +38,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 
 def confine(launch: Launch, *, network: bool, read: Paths, write: Paths) -> list[str]:
     """As `JobContext.confine` says. What of that does not hold here, in words. Raises OSError."""
-    lacks = []
+    lacks: list[str] = []
     if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208 (quicker)
         lacks.append(f"{threads - 1} threads that were started before are not confined")
     prctl.set_no_new_privs()
@@ -39,16 +46,22 @@ def confine(launch: Launch, *, network: bool, read: Paths, write: Paths) -> list
     version = landlock.abi()
     if version:
         landlock.restrict(_rules(launch, read, write), tcp=network)
-    else:
-        lacks.append("files and processes of this user are not protected: this kernel has no Landlock")
-    if 0 < version < landlock.TRUNCATE_ABI:
-        lacks.append("files elsewhere can be cut: that is refused since Linux 6.2")
-    if 0 < version < landlock.SCOPED_ABI:
-        lacks.append("other processes of this user can be signalled: that is refused since Linux 6.12")
     if seccomp.available():
         seccomp.refuse_sockets(internet=network)
-    else:
-        lacks.append("sockets are not refused: seccomp is not to be had here")
+    return lacks + lacking(version)
+
+
+def lacking(version: int) -> list[str]:
+    """What the kernel does not hold, in words. `version`: its Landlock ABI."""
+    lacks = []
+    if not version:
+        lacks.append("files and processes of this user are not protected: this kernel has no Landlock")
+    elif version < landlock.SCOPED_ABI:
+        lacks.append("other processes of this user can be signalled: Linux 6.12 refuses that")
+    if 0 < version < landlock.TRUNCATE_ABI:
+        lacks.append("files elsewhere can be cut: Linux 6.2 refuses that")
+    if not seccomp.available():
+        lacks.append("sockets are not refused: there is no seccomp here, or not for this processor")
     return lacks
 
 

@@ -67,7 +67,7 @@ class JobContext:
 
     def confine(self, *, network: bool, read: Paths = (), write: Paths = ()) -> bool:
         """Give up what the job does not need, before it touches what a stranger sent. For good, and for all that it
-        starts from then on; can be called again, to give up more. Takes half a millisecond.
+        starts from then on; can be called again, to give up more. Takes a millisecond.
 
         From then on, of files it can only
 
@@ -82,10 +82,11 @@ class JobContext:
         it nothing; where the daemon runs as root, it has nothing of root's but access to all files that are left to
         it. Progress, outputs, `Cancelled`, and all else that the context has go on.
 
-        What is refused raises PermissionError. What is open stays open: connect to a database before. Not covered: the
-        names and sizes of files (stat), their modes and times (chmod, for a file of the daemon's user), which
-        processes there are, System V IPC, and the threads and processes that were started before: call it in the main
-        thread, first of all.
+        What is refused raises PermissionError. What is open stays open: connect to a database before. Pools and locks
+        of `multiprocessing` need ``write=["/dev/shm"]``, where others' shared memory lies too. Not covered: the names
+        and sizes of files (stat), their modes and times (chmod, for a file of the daemon's user), which processes there
+        are, System V IPC, and the threads and processes that were started before: call it in the main thread, first of
+        all.
 
         Returns whether all of this holds; where the kernel lacks something, the rest is done, and the job's log says
         what is missing. Raises OSError where a file descriptor is lacking, or after 16 calls.
