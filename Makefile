@@ -9,12 +9,14 @@ export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
 CV ?= examples/cv-en.pdf
 TRIALS ?= 10000
 RESTARTS ?= 600
+ANNUL ?= $(abspath $(BIN))/annul
+PREFIX ?= /usr/local/lib
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-peers torture eval docs clean
+.PHONY: help run test check format bench bench-peers torture eval docs install-systemd uninstall-systemd clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed  ## Import a real CV (CV=path.pdf for another), no key and no server needed
 	@$(BIN)/annul run --embedded import-pdf "$(CV)"
@@ -46,6 +48,12 @@ eval: $(VENV)/installed-dev  ## Score the CV import over a corpus (CORPUS=direct
 
 docs: $(VENV)/installed-dev  ## Write what is made from the code into the documents
 	@$(BIN)/python docs/render.py
+
+install-systemd:  ## Install the systemd unit, as root (ANNUL=/path/to/annul of the installation, DESTDIR=, PREFIX=/usr/local/lib)
+	@ANNUL="$(ANNUL)" PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install.sh install
+
+uninstall-systemd:  ## Remove it; stop the service before
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install.sh uninstall
 
 clean:  ## Remove everything made here
 	rm -rf $(VENV) $(PEERS) .annul build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

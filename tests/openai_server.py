@@ -90,6 +90,24 @@ SAMPLE_ANSWER: dict[str, Any] = {
     "projects": [],
     "unplaced": [],
 }
+# The same about a scan: without lines, long texts are words.
+SCAN_ANSWER: dict[str, Any] = {
+    **SAMPLE_ANSWER,
+    "work": [
+        {
+            **SAMPLE_ANSWER["work"][0],
+            "highlights": [{"text": "Migration vers PostgreSQL"}, {"text": "Mise en place de l'intégration continue"}],
+        }
+    ],
+    "unplaced": [{"text": "Permis B"}],
+}
+
+
+def empty_answer(answer: Any) -> Any:
+    """An answer of the shape of `answer` that says nothing."""
+    if isinstance(answer, dict):
+        return {key: empty_answer(value) for key, value in answer.items()}
+    return type(answer)()
 
 
 class Gone(Exception):
@@ -517,6 +535,12 @@ def server_error(status: int = 500) -> Behaviour:
     """The server fails."""
     message = "The server had an error while processing your request."
     return failure(status, None, "server_error", message)
+
+
+def cannot_see(status: int = 400) -> Behaviour:
+    """The model takes no pictures: 400 as of vLLM, 500 as of llama.cpp; it is no error of ours to ask."""
+    message = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+    return failure(status, None, "BadRequestError" if status < 500 else "server_error", message)
 
 
 def _text(answer: dict[str, Any] | None) -> str:

@@ -7,6 +7,8 @@
         client.cancel(job.id, reason="the user went away")
         job = client.wait(job.id)
 
+With asyncio: `AsyncClient`, whose methods are the same, to be awaited.
+
 The names below are loaded when they are first used, so that ``import annul_client.wire``, which is all the
 daemon does, pulls in neither zmq nor this client.
 """
@@ -17,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .aio import AsyncClient
     from .errors import (
         AnnulClientError,
         BadReply,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         KeyConflict,
         NoDaemon,
         NotCompleted,
+        NotFinal,
         NotFound,
         QueueFull,
         RequestRefused,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "AsyncClient": "aio",
     "Client": "sync",
     **dict.fromkeys(
         (
@@ -92,6 +97,7 @@ _HOME = {
 
 __all__ = [
     "AnnulClientError",
+    "AsyncClient",
     "BadReply",
     "CancelOutcome",
     "CancelRecord",

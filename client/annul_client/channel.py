@@ -1,38 +1,26 @@
-"""One connection for requests: a DEALER socket, and a watch on whether it is connected.
-
-A DEALER reconnects by itself but does not say so, and a request that the old daemon took with it into its
-grave would wait for ever. So the socket is monitored, and when a new connection stands, the request under way
-is sent again (its id makes that safe, see `core.Call`).
-"""
+"""One connection for requests: a DEALER socket, and a watch on whether it is connected (see `asking` for why)."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import socket
-from collections.abc import Iterable
+import struct
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Any
 
-import msgspec
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
-from .core import Call
+from .asking import Ask, OtherEnd, asking
 from .errors import ClientClosed, NoDaemon
+from .keys import KeyFile
 from .places import MAX_SOCKET_PATH
 
-R = TypeVar("R", bound=msgspec.Struct)
+_REFUSED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED | _REFUSED
 
-AHEAD = 4
-"""Calls that are under way at once, where many are made: enough for the daemon to find the next one when it looks."""
-
-WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
-
-
-class Reconnected(Exception):
-    """The connection broke and came back while a call that must not simply be repeated was under way."""
+_EVENT = struct.Struct("=H")
+"""How a monitor's message begins: see zmq_socket_monitor(3). pyzmq's own reader of it imports asyncio: 15 ms."""
 
 
 class Watch:
@@ -43,7 +31,8 @@ class Watch:
         self._watched = watched
         self.socket = watched.get_monitor_socket(WATCHED)
         self.connected = False
-        self.breaks = 0  # how many connections broke
+        self.refused = False  # the other side wants a key, or another one
+        self.made = 0  # how many connections were made
         self.lost_at = monotonic()  # when the last one broke, or when this began to wait for the first
 
     def read(self) -> bool:
@@ -54,12 +43,15 @@ class Watch:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return made
-            event = parse_monitor_message(frames)["event"]
+            (event,) = _EVENT.unpack_from(frames[0])
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.connected = made = True
+                self.refused = False
+                self.made += 1
+            elif event & _REFUSED:
+                self.refused = True
             elif event == zmq.Event.DISCONNECTED and self.connected:
                 self.connected = False
-                self.breaks += 1
                 self.lost_at = monotonic()
 
     def close(self) -> None:
@@ -70,14 +62,17 @@ class Watch:
 class Channel:
     """A DEALER connection for the calls of one caller at a time. Not thread-safe; `Client` gives it to one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, closed_fd: int, key: KeyFile | None = None
+    ) -> None:
         """Begin to connect; whether anything is there shows with the first call. See `probe` for a quick answer.
 
         `closed_fd` becomes readable, and stays so, when calls are to be abandoned.
         """
         self.endpoint = endpoint
         self._closed_fd = closed_fd
-        self._socket = connecting(context, zmq.DEALER)
+        self._key = key
+        self._socket = connecting(context, zmq.DEALER, key)
         self._watch = Watch(self._socket)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -85,83 +80,37 @@ class Channel:
         self._poller.register(closed_fd, zmq.POLLIN)
         self._socket.connect(endpoint)
 
-    def ask(self, call: Call[R], answer_s: float, absence_s: float, *, repeat: bool = True) -> R:
-        """Send a call and wait for its answer; see `ask_all`."""
-        (answer,) = self.ask_all([call], answer_s, absence_s, repeat=repeat)
-        return answer
-
-    def ask_all(self, calls: Iterable[Call[R]], answer_s: float, absence_s: float, *, repeat: bool = True) -> list[R]:
-        """Send calls and wait for their answers, which are returned in the order of the calls.
-
-        The next ones are made and sent before the last is answered, so that both sides have something to do. Where
-        one raises, those sent before it were or will be carried out, and a few after it may be.
-
-        `answer_s`: seconds for the next answer, from when something was last sent or answered; `absence_s`: seconds
-        that the daemon may be away in one piece. With `repeat` False a broken connection raises `Reconnected` once it
-        stands again.
-
-        Raises `NoDaemon` when either time is over, `ClientClosed`, and what `Call.answer` raises.
-        """
+    def ask(self, wanted: Ask, timeout_s: float) -> list[Any]:
+        """Make these calls and wait for their answers. Raises what `asking` does, and `ClientClosed`."""
         self._watch.read()
-        if not self._watch.connected:
-            # An old break counts from now: the daemon gets its full time for this call.
-            self._watch.lost_at = monotonic()
-        breaks = self._watch.breaks
-        rest = iter(calls)
-        waiting: list[Call[R]] = []
-        answers: dict[str, R | None] = {}  # by request id, in the order of the calls
-        answer_by = 0.0
-        while True:
-            for call in itertools.islice(rest, AHEAD - len(waiting)):
-                waiting.append(call)
-                answers[call.rid] = None
-                # Without a connection the frame waits in the socket's queue and leaves with the first one.
-                self._socket.send(call.frame)
-                answer_by = monotonic() + answer_s
-            if not waiting:
-                return cast("list[R]", list(answers.values()))
-            until = answer_by
-            if not self._watch.connected:
-                until = min(until, self._watch.lost_at + absence_s)
-            left_s = until - monotonic()
-            if left_s <= 0:
-                raise NoDaemon(self.endpoint, self._silence(waiting[0], answer_s, absence_s))
-            ready = dict(self._poller.poll(int(left_s * 1000) + 1))
-            if self._closed_fd in ready:
-                raise ClientClosed(f"{waiting[0].verb}: the client was closed before the answer came")
-            if self._watch.socket in ready:
-                self._watch.read()
-                if self._watch.connected and self._watch.breaks != breaks:
-                    if not repeat:
-                        raise Reconnected
-                    breaks = self._watch.breaks
-                    for call in waiting:
-                        self._socket.send(call.frame)
-                    answer_by = monotonic() + answer_s
-            if self._socket in ready:
-                frame = self._socket.recv_multipart()[-1]
-                for call in waiting:
-                    found = call.answer(frame)
-                    if found is not None:
-                        answers[call.rid] = found
-                        waiting.remove(call)
-                        answer_by = monotonic() + answer_s
-                        break
+        other_end = OtherEnd(self.endpoint, self._key)
+        moves = asking(wanted, self._watch, other_end, timeout_s, lambda call: self._socket.send(call.frame))
+        try:
+            until = next(moves)
+            while True:
+                ready = dict(self._poller.poll(max(0, int((until - monotonic()) * 1000) + 1)))
+                if self._closed_fd in ready:
+                    raise ClientClosed("the client was closed before the answer came")
+                if self._watch.socket in ready:
+                    self._watch.read()
+                until = moves.send([self._socket.recv_multipart()[-1]] if self._socket in ready else [])
+        except StopIteration as end:
+            answers: list[Any] = end.value
+            return answers
 
     def close(self) -> None:
         """Close at once; nothing lingers."""
         self._watch.close()
         self._socket.close(linger=0)
 
-    def _silence(self, call: Call[R], answer_s: float, absence_s: float) -> str:
-        if self._watch.connected:
-            return f"it is connected but did not answer `{call.verb}` within {answer_s:g} s"
-        return f"nothing there for {min(answer_s, absence_s):g} s, asked for `{call.verb}`"
 
-
-def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects."""
+def connecting(context: zmq.Context[zmq.Socket[bytes]], kind: int, key: KeyFile | None = None) -> zmq.Socket[bytes]:
+    """A socket with what all of the client's sockets have in common: no lingering, quick reconnects, the key."""
     made = context.socket(kind)
+    if key is not None:
+        made.curve_serverkey = key.server_key.encode()
+        made.curve_publickey = key.public_key.encode()
+        made.curve_secretkey = key.secret_key.encode()
     made.linger = 0
     made.reconnect_ivl = 20
     made.reconnect_ivl_max = 500

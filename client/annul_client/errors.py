@@ -10,6 +10,7 @@
          ├─ NotCompleted   a result was asked for, and the job has none
          ├─ NotFinal       a job that is live, or publishes, cannot be purged
          ├─ KeyConflict    the key belongs to a job with other content
+         ├─ Forbidden      the caller may not do this, or is not let in at all
          ├─ QueueFull      the daemon takes no more jobs now
          └─ TooBig         the request is bigger than one message may be; it was not sent
 
@@ -92,6 +93,10 @@ class KeyConflict(RequestRefused):
     """The user has a job with this key already, of another type or with other parameters."""
 
 
+class Forbidden(RequestRefused):
+    """The caller's role does not allow this, or the daemon does not serve it at all."""
+
+
 class QueueFull(RequestRefused):
     """The daemon takes no more jobs now; later it may."""
 
@@ -107,6 +112,7 @@ REFUSALS: dict[str, type[RequestRefused]] = {
     "not_published": NotFinal,
     "key_conflict": KeyConflict,
     "queue_full": QueueFull,
+    "forbidden": Forbidden,
     "too_big": TooBig,
 }
 """The codes that have a class of their own. Never changed after import."""

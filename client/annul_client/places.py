@@ -12,6 +12,10 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .keys import KeyFile
 
 MAX_SOCKET_PATH = 107
 """Bytes in the path of a UNIX socket at most: sockaddr_un has 108 with the closing zero."""
@@ -43,14 +47,17 @@ def state_dir(env: Mapping[str, str] = os.environ) -> Path:
     return Path.home() / ".local" / "state" / "annul"
 
 
-def endpoint(env: Mapping[str, str] = os.environ) -> str:
-    """The address for requests: ``$ANNUL_ENDPOINT``, else ``annul.sock`` in the runtime directory.
+def endpoint(env: Mapping[str, str] = os.environ, key: KeyFile | None = None) -> str:
+    """The address for requests: ``$ANNUL_ENDPOINT``, else the one in the key, else ``annul.sock`` in the runtime
+    directory.
 
     Raises PermissionError where that is in the temporary directory and somebody else's: there anyone could have put a
     socket under the expected name, to be sent other people's files.
     """
     if named := env.get("ANNUL_ENDPOINT"):
         return named
+    if key is not None and key.endpoint:
+        return key.endpoint
     runtime = runtime_dir(env)
     if runtime == _in_tmp():
         _check_ours(runtime)

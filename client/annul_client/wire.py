@@ -151,7 +151,7 @@ class Request(
 ):
     """What every request carries."""
 
-    v: int = VERSION
+    v: int = 1  # what one without it is of, for ever
     rid: str = ""  # chosen by the client, given back in the reply; see UNIQUE_RID
 
 
@@ -230,11 +230,16 @@ class Wait(Request, frozen=True, kw_only=True, tag="wait"):
 
 
 class Events(Request, frozen=True, kw_only=True, tag="events"):
-    """Entries of the event log after `since`, oldest first; `since` None: only where the log ends now."""
+    """Entries of the event log after `since`, oldest first; `since` None: only where the log ends now.
+
+    With `wait_s`, where there are none yet: answered as soon as something happens, or after that many seconds. For
+    callers that cannot subscribe.
+    """
 
     since: int | None = None
     job_id: str | None = None
     limit: int = 500
+    wait_s: float = 0.0
 
 
 class Logs(Request, frozen=True, kw_only=True, tag="logs"):
@@ -252,14 +257,23 @@ class Result(Request, frozen=True, kw_only=True, tag="result"):
     id: str
 
 
+class Output(Request, frozen=True, kw_only=True, tag="output"):
+    """Bytes of a file that a completed job has published, from `offset`; for callers that cannot read it themselves."""
+
+    id: str
+    name: str  # as the last part of one of the job's `files`, or more of it: "cv.pdf", "cvs/cv.pdf"
+    offset: int = 0
+    limit: int = 1024 * 1024
+
+
 class Types(Request, frozen=True, kw_only=True, tag="types"):
     """The job types that this daemon knows, with their parameters as JSON Schema."""
 
 
-ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Purge | Wait | Events | Logs | Result | Types
+ANY_REQUEST = Ping | Submit | SubmitMany | Get | List | Cancel | Purge | Wait | Events | Logs | Result | Output | Types
 VERBS = frozenset(
     t.__struct_config__.tag
-    for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Purge, Wait, Events, Logs, Result, Types)
+    for t in (Ping, Submit, SubmitMany, Get, List, Cancel, Purge, Wait, Events, Logs, Result, Output, Types)
 )
 
 
@@ -270,13 +284,15 @@ class Pong(Model, frozen=True, kw_only=True):
     version: str
     pid: int
     requests: str  # endpoint of the ROUTER socket
-    events: str  # endpoint of the PUB socket
+    events: str  # endpoint of the PUB socket; "": this caller has none, and asks for `events` with `wait_s`
     state_dir: str
     tree: str  # how a job's process tree is found and killed: "cgroup" or "session"
     running: int
     queued: int
     max_running: int
     uptime_s: float
+    you: str = ""  # whom the daemon takes the caller for: "uid:1000", "key:web"
+    role: str = ""  # what that one may do: "read", "submit" or "admin"
 
 
 class JobReply(Model, frozen=True, kw_only=True):
@@ -335,6 +351,12 @@ class ResultReply(Model, frozen=True, kw_only=True):
     files: list[str]
 
 
+class OutputReply(Model, frozen=True, kw_only=True):
+    data: bytes
+    offset: int  # of the first byte of `data`
+    size: int  # of the whole file
+
+
 class TypeInfo(Model, frozen=True, kw_only=True):
     name: str
     summary: str
@@ -361,6 +383,7 @@ REPLY_OF: dict[type[Request], type[Model]] = {
     Events: EventsReply,
     Logs: LogsReply,
     Result: ResultReply,
+    Output: OutputReply,
     Types: TypesReply,
 }
 
@@ -368,7 +391,7 @@ REPLY_OF: dict[type[Request], type[Model]] = {
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The envelope of every answer: exactly one of `ok` and `error` is there."""
 
-    v: int = VERSION
+    v: int = 1
     rid: str = ""
     ok: msgspec.Raw = msgspec.Raw()  # empty where there is none
     error: ErrorInfo | None = None
@@ -377,7 +400,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Header(msgspec.Struct, frozen=True):
     """The part of a request that can be read whatever the rest is: enough to refuse it properly."""
 
-    v: int = VERSION
+    v: int = 1
     rid: str = ""
     verb: str = ""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +17,10 @@ import msgspec
 
 from annul import logs
 from annul.config import Config
-from annul.errors import StartError, StoreError
+from annul.errors import KeyProblem, StartError, StoreError
 from annul_client import places
+from annul_client.keys import KeyFile
+from annul_client.keys import write as write_key
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +70,9 @@ def daemon() -> None:
 
 @daemon.command()
 @_settings
+@click.option(
+    "--listen", metavar="tcp://HOST:PORT", help="Also serve clients with keys by TCP; see `annul keys`. Default: none."
+)
 @click.option("--max-running", type=click.IntRange(1), help="Jobs at once; default: the number of cores.")
 @click.option("--max-running-per-user", type=click.IntRange(0), help="Of one user at once; 0: no limit.")
 @click.option(
@@ -132,6 +139,123 @@ def doctor(config_file: Path | None, as_json: bool, check_store: bool, **options
                 f"{one.level:<8} {one.check:<10} {one.found}" + (f"\n{'':<19} → {one.advice}" if one.advice else "")
             )
     sys.exit(1 if failed else 0)
+
+
+@daemon.group("keys")
+def keys_() -> None:
+    """The keys of clients that come by TCP. Needs no daemon, and one that runs takes each change at once.
+
+    \b
+    annul keys new web --role submit --user u1 --out web.key
+    annul --key web.key --endpoint tcp://HOST:PORT list
+    annul keys revoke web
+    """
+
+
+_state_dir = click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="Of the daemon whose clients they are [$ANNUL_STATE_DIR]."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+@keys_.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(["read", "submit", "admin"]), required=True, help="What it may do.")
+@click.option("--user", help="Only this user's jobs exist for it.")
+@click.option("--type", "types", multiple=True, help="It may submit this job type, and only those named; repeatable.")
+@click.option("--endpoint", default="", help="Where its holder finds the daemon; kept in the file.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to make; default: NAME.key.")
+@_state_dir
+@_as_json
+def new(
+    name: str,
+    role: str,
+    user: str | None,
+    types: tuple[str, ...],
+    endpoint: str,
+    out: Path | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a key, and make it known to the daemon. Whoever has the file is who it says."""
+    from annul import keys
+    from annul.access import Role
+    from annul.server import new_pair
+
+    state_dir = state_dir or places.state_dir()
+    out = out or Path(f"{name}.key")
+    with _problems():
+        if out.exists():
+            raise KeyProblem(f"{out} is there already, and no key is written over: name another file with --out")
+        if not state_dir.is_dir():
+            raise KeyProblem(f"there is no state directory {state_dir}: name the daemon's with --state-dir")
+        server = keys.server_key(state_dir, new_pair())
+        public, secret = new_pair()
+        keys.add(
+            state_dir,
+            keys.Key(
+                name=name,
+                public_key=public,
+                role=Role(role),
+                user=user,
+                types=list(types) or None,
+                created_at=time.time(),
+            ),
+        )
+        made = KeyFile(name=name, public_key=public, secret_key=secret, server_key=server.public_key, endpoint=endpoint)
+        try:
+            write_key(out, made)
+        except OSError as error:
+            keys.revoke(state_dir, name)
+            raise KeyProblem(f"writing {out}: {error}") from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"name": name, "role": role, "file": str(out.absolute())})))
+    else:
+        click.echo(f"{out}: the key {name}, role {role}. Keep it secret; `annul keys revoke {name}` ends it.", err=True)
+
+
+@keys_.command("list")
+@_state_dir
+@_as_json
+def list_keys(state_dir: Path | None, as_json: bool) -> None:
+    """Say which keys there are, and what each may do."""
+    from annul import keys
+
+    found = keys.known(state_dir or places.state_dir())
+    good = [one for one in found if isinstance(one, keys.Key)]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(good), indent=2))
+    else:
+        for one in good:
+            user = f", jobs of {one.user} only" if one.user else ""
+            types = f", submits {', '.join(one.types)}" if one.types else ""
+            click.echo(f"{one.name}: {one.role}{user}{types}")
+    for problem in found:
+        if isinstance(problem, KeyProblem):
+            click.echo(f"annul keys: {problem}", err=True)
+
+
+@keys_.command("revoke")
+@click.argument("name")
+@_state_dir
+@_as_json
+def revoke_key(name: str, state_dir: Path | None, as_json: bool) -> None:
+    """End a key, at once: also on connections that stand."""
+    from annul import keys
+
+    with _problems():
+        keys.revoke(state_dir or places.state_dir(), name)
+    if as_json:
+        click.echo(msgspec.json.encode({"revoked": name}))
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    try:
+        yield
+    except KeyProblem as error:
+        click.echo(f"annul keys: {error}", err=True)
+        sys.exit(1)
 
 
 def _config(file: Path | None, options: dict[str, Any]) -> Config:

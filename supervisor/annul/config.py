@@ -22,6 +22,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_running_per_user: Limit = 0
     max_running_per_type: dict[str, Limit] = {}
     max_queued: Positive = 100_000
+    listen: str | None = None  # a TCP endpoint ("tcp://127.0.0.1:7473") for clients with keys; None: none
+    admins: list[str] = []  # on this machine, beside root and the daemon's own user: user names, uids, "@group"s
+    submitters: list[str] = []  # the same; members of the runtime directory's group are submitters anyway
+    readers: list[str] = []  # the same
+    allowed_roots: list[Path] = []  # where others than local admins may name input files, beside their user's outputs
+    max_requests_per_s: Limit = 1_000  # of one peer or key that is no local admin; ten times as many in a burst
+    max_waiting: Positive = 1_000  # requests of it that wait for news at a time
     jobs: list[str] = []  # further modules with job types, beside the installed ones
     orphan_grace_s: float = 60.0  # a job without a daemon for longer ends itself; 0: at once, below 0: never
     drain: bool = False  # SIGTERM waits for running jobs; a second one stops them

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import resource
 import select
 import shutil
@@ -25,19 +26,23 @@ from types import FrameType
 
 import zmq
 
-from annul import ending, handlers, places, prctl, recovery, starting, stopping, systemd, tree
+from annul import ending, handlers, keys, places, prctl, recovery, starting, stopping, systemd, tree
+from annul.access import Role
 from annul.catalog import Catalog
 from annul.clock import Clock, SystemClock
 from annul.config import Config
+from annul.errors import KeyProblem, StartError
 from annul.inbox import Inbox, Received
 from annul.ledger import Ledger
 from annul.leftovers import Leftovers
 from annul.lifecycle import Event, StopKind
+from annul.peers import Peers
+from annul.rates import Rates
 from annul.registry import Active, Registry
 from annul.retention import Retention
 from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
-from annul.server import TURN_MESSAGES, Caller, Server
+from annul.server import Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
 from annul.supervision import REHEARSAL, Supervision
 from annul.sweeper import Sweeper
@@ -49,6 +54,7 @@ _HANDLE_S = 0.005  # for handling them; to write what they change takes longer, 
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
+_READY_S = 10.0  # for systemd to take the word that it is ready: without it, it would be ended
 _STORE_WAIT_S = 10.0  # for a store that takes no writes, when stopping
 
 
@@ -93,11 +99,11 @@ class Daemon:
         places.note_runtime(config.state_dir, config.runtime_dir)
         self.registry = Registry(self._limits())
         self.sweeper = Sweeper()
-        self.cgroup = self._make_cgroup(cgroups)
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self._nudges_queued = _nudges_queued()
-        self.server = Server(config.runtime_dir)
+        self.server = self._serve()
+        self.cgroup = self._make_cgroup(cgroups)
         self.ledger = Ledger(
             self.store, outputs_dir=str(config.outputs_dir), keep_events=config.keep_events, tell=self._tell
         )
@@ -119,8 +125,11 @@ class Daemon:
             sweeper=self.sweeper,
             cgroup=self.cgroup,
         )
+        self._watchdog = systemd.Watchdog(self.started)
         self._signals: list[int] = []
         self._inbox = Inbox()
+        self.rates = Rates(config.max_requests_per_s)
+        self._news = False  # events were told in this turn
         self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
@@ -146,14 +155,14 @@ class Daemon:
             self.supervision.launcher.warm()
         _log.info(
             "serving at %s (%d jobs at once, process trees by %s)",
-            self.server.requests_endpoint,
+            " and ".join(filter(None, (self.server.requests_endpoint, self.server.listening))),
             self.registry.limits.total,
             self.tree,
             extra={"action": "ready"},
         )
         gc.freeze()
         gc.set_threshold(_GARBAGE)
-        systemd.notify("READY=1")
+        systemd.notify("READY=1", wait_s=_READY_S)
         while not self._is_over():
             self._turn(self._poll())
         systemd.notify("STOPPING=1")
@@ -169,9 +178,11 @@ class Daemon:
         if not self.stopping:
             starting.admit(self.supervision)
         self.supervision.commit()
+        self._tell_waiting()
         self._answer_reads()
         self._tidy()
         self.sweeper.step()
+        self._watchdog.turned(self.clock.monotonic(), stopping=self.stopping)
 
     def _is_over(self) -> bool:
         """Told to stop, every job has ended, and that is written; or the store has not taken it for a while. Told to
@@ -194,7 +205,8 @@ class Daemon:
     def _poll(self) -> dict[int, int]:
         """Wait for something to happen, until the next deadline; {descriptor: poll events}."""
         poller = zmq.Poller()
-        poller.register(self.server.router, zmq.POLLIN)
+        for served in self.server.sockets:
+            poller.register(served, zmq.POLLIN)
         poller.register(self._wake_read, zmq.POLLIN)
         poller.register(self._notify, zmq.POLLIN)
         if self.config.stop_on_eof and not self.stopping:
@@ -213,7 +225,7 @@ class Daemon:
                 | (select.POLLOUT if events & zmq.POLLOUT else 0)
             )
             for at, events in found
-            if at is not self.server.router
+            if not isinstance(at, zmq.Socket)
         }
 
     def _timeout_ms(self) -> int | None:
@@ -228,6 +240,7 @@ class Daemon:
             self.registry.next_wait(),
             self.registry.next_later(),
             self.ledger.retry_at,
+            self._watchdog.due,
         ]
         if not self.stopping:
             dues += [self.registry.admit_at, self.retention.next_due(), now if self._leftovers.waiting else None]
@@ -283,9 +296,8 @@ class Daemon:
         more = True
         while more and not self._inbox.full and self.clock.monotonic() < until:
             urgent = self._inbox.urgent
-            received = self.server.receive()
+            received, more = self.server.receive()
             self._inbox.add(received)
-            more = len(received) == TURN_MESSAGES
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
         # What is written with cancels, they wait for: nothing else, but in every second turn.
@@ -297,6 +309,8 @@ class Daemon:
             self._handle(*self._inbox.next())
 
     def _handle(self, caller: Caller, request: wire.Request) -> None:
+        if not handlers.may_ask(self, request, caller):
+            return
         if handlers.only_looks(request):
             self._reads.append((caller, request))
         else:
@@ -369,9 +383,15 @@ class Daemon:
 
     def _tell(self, event: wire.Event, body: bytes) -> None:
         self.server.publish(event, body)
+        self._news = True
         if event.job.state.final:
             self.retention.note_finished(event.job.user)
             self.registry.told_final(event.job.id)
+
+    def _tell_waiting(self) -> None:
+        if self._news:
+            self._news = False
+            self.registry.told_news()
 
     # --- setting up and taking down -----------------------------------------------------------------------------
 
@@ -404,6 +424,19 @@ class Daemon:
         own.mkdir(exist_ok=True)
         tree.pass_on_controllers(parent, own)
         return own
+
+    def _serve(self) -> Server:
+        config = self.config
+        port = re.fullmatch(r"tcp://.+:(\d{1,5}|\*)", config.listen or "tcp://*:*")
+        if port is None or (port[1] != "*" and not 0 < int(port[1]) < 65536):
+            raise StartError(f"listen is a TCP endpoint such as tcp://127.0.0.1:7473, not {config.listen!r}")
+        roles = {Role.ADMIN: config.admins, Role.SUBMIT: config.submitters, Role.READ: config.readers}
+        peers = Peers(config.runtime_dir, roles, self.clock)
+        try:
+            own = keys.server_key(config.state_dir, new_pair()) if config.listen else None
+        except KeyProblem as error:
+            raise StartError(str(error)) from error
+        return Server(config.runtime_dir, Admission(peers.grant, keys.Keys(config.state_dir).grant, config.listen, own))
 
     def _bind_notify(self) -> socket.socket:
         path = self.config.runtime_dir / "notify.sock"

@@ -3,6 +3,7 @@
 AnnulError
  ├─ Refused            a request that is not carried out; goes to the client as {code, message, field}
  ├─ StartError         the daemon cannot start; the message says what to do
+ ├─ KeyProblem         a client's key cannot be made, read or revoked; the message says what to do
  ├─ StoreError         the store cannot be read or written now
  │   └─ StoreConflictError   one write contradicts what is stored; trying again does not help
  └─ JobError           a job failed, in its own words; becomes the job's `error {code, message}`
@@ -39,6 +40,10 @@ class Refused(AnnulError):
 
 class StartError(AnnulError):
     """The daemon cannot start as it was asked to."""
+
+
+class KeyProblem(AnnulError):
+    """A key cannot be made, read or revoked."""
 
 
 class StoreError(AnnulError):

@@ -26,7 +26,9 @@ class Inbox:
 
     def __init__(self) -> None:
         self._urgent: deque[Received] = deque()
-        self._lines: OrderedDict[bytes, deque[Received]] = OrderedDict()  # by peer, in the order of their turn
+        self._lines: OrderedDict[tuple[bool, bytes], deque[Received]] = (
+            OrderedDict()
+        )  # by peer, in the order of their turn
         self._count = 0
         self._bytes = 0
 

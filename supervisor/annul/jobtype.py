@@ -52,6 +52,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     max_running: int | None  # of this type at once; the daemon's configuration may set another
     env: tuple[str, ...]  # names of the daemon's environment variables that the job gets
     signal_tree: bool  # SIGTERM goes to the whole tree, not to the leader only (for commands)
+    privileged: bool  # only admins on the daemon's machine may submit it, and keys that name it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -76,6 +77,7 @@ def job(
     max_running: int | None = None,
     env: tuple[str, ...] = (),
     signal_tree: bool = False,
+    privileged: bool = False,
 ) -> Callable[[Callable[..., Any]], JobType]:
     """Make a function a job type. It takes a `JobContext` and a msgspec Struct of parameters.
 
@@ -90,6 +92,8 @@ def job(
     Limits: a job that needs more than `memory_bytes` fails with ``out_of_memory``; one whose main process takes more
     than `cpu_s` seconds of processor time gets SIGXCPU, which ends it without clean-up, and fails with ``cpu_limit``.
     What of this happens to a process that it has started, it sees itself. What a job gives up: `JobContext.confine`.
+
+    `privileged`: who may submit it may do anything that the daemon's user may (run any command, say).
 
     Raises TypeError where the function's second parameter is not annotated with a Struct.
     """
@@ -128,6 +132,7 @@ def job(
             max_running=max_running,
             env=env,
             signal_tree=signal_tree,
+            privileged=privileged,
         )
 
     return make

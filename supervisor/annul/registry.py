@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,12 +114,16 @@ class Active:
                 self.members[pid] = fd
 
 
-class Waiter:
-    """Somebody who asked to be told when a job is final."""
+ANY = ""  # in place of a job's id: any news at all
 
-    def __init__(self, job_id: str, tell: Callable[[bool], None], until: float):
+
+class Waiter:
+    """Somebody who asked to be told when a job is final, or of any news."""
+
+    def __init__(self, who: str, job_id: str, tell: Callable[[bool], None], until: float):
+        self.who = who
         self.job_id = job_id
-        self.tell = tell  # with whether it is final
+        self.tell = tell  # with whether it has come to that
         self.until = until
         self.done = False
 
@@ -137,6 +142,7 @@ class Registry:
         self._later: list[tuple[float, str]] = []  # heap of (when a job is to be lined up, its id)
         self._waiting: dict[str, list[Waiter]] = {}
         self._waits: list[tuple[float, int, Waiter]] = []
+        self._waiting_of: Counter[str] = Counter()  # how many by whom
         self._serial = itertools.count()
 
     def count_failed_launch(self, job_id: str) -> int:
@@ -189,10 +195,21 @@ class Registry:
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    def wait(self, job_id: str, tell: Callable[[bool], None], until: float) -> None:
-        waiter = Waiter(job_id, tell, until)
+    def wait(self, who: str, job_id: str, tell: Callable[[bool], None], until: float) -> None:
+        waiter = Waiter(who, job_id, tell, until)
         self._waiting.setdefault(job_id, []).append(waiter)
+        self._waiting_of[who] += 1
         heapq.heappush(self._waits, (until, next(self._serial), waiter))
+
+    def waiting_of(self, who: str) -> int:
+        """How many requests of somebody's wait for news."""
+        return self._waiting_of[who]
+
+    def _over(self, waiter: Waiter) -> None:
+        waiter.done = True
+        self._waiting_of[waiter.who] -= 1
+        if not self._waiting_of[waiter.who]:
+            del self._waiting_of[waiter.who]
 
     def next_wait(self) -> float | None:
         while self._waits and self._waits[0][2].done:
@@ -201,15 +218,19 @@ class Registry:
 
     def told_final(self, job_id: str) -> None:
         for waiter in self._waiting.pop(job_id, ()):
-            waiter.done = True
+            self._over(waiter)
             waiter.tell(True)
+
+    def told_news(self) -> None:
+        """Events were told, of whichever jobs."""
+        self.told_final(ANY)
 
     def expire_waits(self, now: float) -> None:
         expired: dict[str, None] = {}
         late: list[Waiter] = []
         while (at := self.next_wait()) is not None and at <= now:
             _, _, waiter = heapq.heappop(self._waits)
-            waiter.done = True
+            self._over(waiter)
             late.append(waiter)
             expired[waiter.job_id] = None
         for job_id in expired:  # each job's list once, however many of its waiters are late

@@ -1,5 +1,8 @@
 """The sockets: requests in and replies out on a ROUTER, events out on a PUB. Frames <-> messages.
 
+Who comes by the UNIX socket is told by the kernel; who comes by TCP, by the CURVE key that ZeroMQ has made sure of: a
+second ROUTER, which serves no other. Both get their `Grant` here; what it allows is up to `access`.
+
 Owned by the loop thread. Nothing here blocks: a client that does not read loses its replies, a subscriber that does not
 read loses events, and both can ask again.
 """
@@ -7,13 +10,18 @@ read loses events, and both can ask again.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import zmq
+import zmq.utils.z85
 
-from annul.errors import Refused
+from annul.access import Grant, Role
+from annul.errors import Refused, StartError
+from annul.keys import ServerKey
 from annul_client.places import events_endpoint, requests_endpoint
 from annul_client.wire import (
     ANY_REQUEST,
@@ -37,6 +45,8 @@ _UNREAD = 10_000  # answers kept for one peer that does not read; then its newes
 _UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it finds the others in the log
 
 _MORE = zmq.NOBLOCK | zmq.SNDMORE
+_ZAP = "inproc://zeromq.zap.01"  # https://rfc.zeromq.org/spec/27/
+_HANDSHAKE_MS = 5_000  # for a TCP peer to show its key
 
 _unpack = msgspec.msgpack.Decoder(ANY_REQUEST).decode
 _unjson = msgspec.json.Decoder(ANY_REQUEST).decode
@@ -44,23 +54,46 @@ _pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
 
+class Admission(msgspec.Struct, frozen=True):
+    """Whom to serve."""
+
+    by_peer: Callable[[int, int], Grant | None]  # uid, gid
+    by_key: Callable[[str], Grant | None]  # public key, Z85
+    listen: str | None = None  # a TCP endpoint; None: none
+    server_key: ServerKey | None = None  # for that
+
+
 class Caller:
     """Who sent a request, and how to answer it."""
 
-    __slots__ = ("_envelope", "_json", "_server", "by", "rid", "size")
+    __slots__ = ("_envelope", "_json", "_send_by", "grant", "rid", "size")
 
-    def __init__(self, server: Server, envelope: list[bytes], by: str, rid: str, *, json: bool, size: int = 0) -> None:
-        self._server = server
+    def __init__(
+        self,
+        send_by: Callable[[list[bytes], bytes], None],
+        envelope: list[bytes],
+        grant: Grant,
+        rid: str,
+        *,
+        json: bool,
+        size: int = 0,
+    ) -> None:
+        self._send_by = send_by
         self._envelope = envelope
         self._json = json
-        self.by = by  # "uid:1000" as the kernel says, or the address
+        self.grant = grant
         self.rid = rid
         self.size = size  # of the request, bytes
 
     @property
-    def peer(self) -> bytes:
-        """Which connection it is: its routing id."""
-        return self._envelope[0]
+    def by(self) -> str:
+        """Whom this is recorded as: "uid:1000", as the kernel says, or "key:web"."""
+        return self.grant.name
+
+    @property
+    def peer(self) -> tuple[bool, bytes]:
+        """Which connection it is: which socket's, and its routing id there."""
+        return self.grant.local, self._envelope[0]
 
     def answer(self, reply: Model) -> None:
         encode = _json if self._json else _pack
@@ -70,87 +103,178 @@ class Caller:
         self._send(Reply(rid=self.rid, error=error.info))
 
     def _send(self, reply: Reply) -> None:
-        self._server.send(self._envelope, (_json if self._json else _pack)(reply))
+        self._send_by(self._envelope, (_json if self._json else _pack)(reply))
 
 
 class Server:
-    """The ROUTER and the PUB socket."""
+    """The ROUTERs and the PUB socket."""
 
-    def __init__(self, runtime_dir: Path) -> None:
-        """Bind both, in a private directory that is locked already: a second ipc bind silently steals the socket."""
+    def __init__(self, runtime_dir: Path, admission: Admission) -> None:
+        """Bind all, in a private directory that is locked already: a second ipc bind silently steals the socket.
+
+        Raises StartError where the TCP endpoint cannot be had.
+        """
         self.requests_endpoint = requests_endpoint(runtime_dir)
         self.events_endpoint = events_endpoint(runtime_dir)
+        self._admission = admission
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 8192)
-        self.router = self._context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
-        self.router.setsockopt(zmq.SNDHWM, _UNREAD)
-        self.router.setsockopt(zmq.LINGER, 1000)
-        self.router.bind(self.requests_endpoint)
+        self._zap = self._context.socket(zmq.REP)
+        self._zap.bind(_ZAP)
+        self._router = self._new_router()
+        self._router.bind(self.requests_endpoint)
+        self._remote = self._listen(admission.listen, admission.server_key) if admission.listen else None
         self._events = self._context.socket(zmq.PUB)
         self._events.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         self._events.setsockopt(zmq.LINGER, 1000)
         self._events.bind(self.events_endpoint)
+        for name in ("annul.sock", "events.sock"):
+            # Who may connect is decided by the directory: nobody else by default, or the group of it too.
+            (runtime_dir / name).chmod(0o660)
+            try:
+                os.chown(runtime_dir / name, -1, runtime_dir.stat().st_gid)
+            except PermissionError:
+                pass  # a group that is not ours to give: they stay outside
+
+    def _new_router(self) -> zmq.Socket[bytes]:
+        router = self._context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        router.setsockopt(zmq.SNDHWM, _UNREAD)
+        router.setsockopt(zmq.LINGER, 1000)
+        return router
+
+    def _listen(self, endpoint: str, key: ServerKey | None) -> zmq.Socket[bytes]:
+        assert key is not None
+        router = self._new_router()
+        router.curve_server = True
+        router.curve_secretkey = key.secret_key.encode()
+        router.curve_publickey = key.public_key.encode()
+        router.zap_domain = b"annul"
+        router.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        router.setsockopt(zmq.HEARTBEAT_IVL, 30_000)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60_000)
+        try:
+            router.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._router.close()
+            router.close()
+            self._zap.close()
+            self._context.term()
+            raise StartError(f"listening at {endpoint}: {error}. Name another address or port (listen)") from error
+        return router
+
+    @property
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """What the loop is to wait for."""
+        return [self._router, self._zap] + ([self._remote] if self._remote is not None else [])
+
+    @property
+    def listening(self) -> str:
+        """The TCP endpoint, with its real port; "" where there is none."""
+        if self._remote is None:
+            return ""
+        endpoint = self._remote.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        return endpoint.decode().rstrip("\0")
 
     def close(self) -> None:
         """Say what is still to be said (for a second at most), and unbind."""
-        self.router.close()
+        self._router.close()
+        if self._remote is not None:
+            self._remote.close()
         self._events.close()
+        self._zap.close(linger=0)
         self._context.term()
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    def receive(self) -> list[tuple[Caller, Request]]:
-        """The requests that have arrived, a turn's worth at most. What cannot be read is answered and left out."""
+    def receive(self) -> tuple[list[tuple[Caller, Request]], bool]:
+        """The requests that have arrived, a turn's worth at most, and whether there may be more. What cannot be read,
+        or is nobody's, is answered and left out.
+        """
+        self._authenticate()
         found: list[tuple[Caller, Request]] = []
+        more = self._receive(self._router, found, self._local)
+        if self._remote is not None:
+            more |= self._receive(self._remote, found, self._by_key)
+        return found, more
+
+    def _receive(
+        self,
+        router: zmq.Socket[bytes],
+        found: list[tuple[Caller, Request]],
+        grant_of: Callable[[zmq.Frame], Grant | None],
+    ) -> bool:
         size = 0
+
+        def send(envelope: list[bytes], body: bytes) -> None:
+            try:
+                router.send_multipart([*envelope, body], zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                # Gone, or it does not read: its loss.
+                _log.debug("a reply was not taken: %s", error, extra={"action": "reply"})
+
         for _ in range(TURN_MESSAGES):
             if size > _TURN_BYTES:
-                break
+                return True
             try:
-                frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                break
+                return False
             body = frames[-1].bytes
             size += len(body)
             envelope = [frame.bytes for frame in frames[:-1]]
+            grant = grant_of(frames[-1])
             try:
-                found.append(self._read(envelope, body, _peer(frames[-1])))
+                if grant is None:
+                    raise Refused(
+                        "forbidden",
+                        "this daemon does not serve you: on its machine, be in the group of its runtime directory or "
+                        "named in its configuration; by TCP, have a key that is not revoked",
+                    )
+                header, request = _read(envelope, body)
+                found.append((Caller(send, envelope, grant, header.rid, json=is_json(body), size=len(body)), request))
             except Refused as error:
-                Caller(self, envelope, "", _rid(body), json=is_json(body)).refuse(error)
-        return found
+                nobody = Grant(name="", role=Role.READ)
+                Caller(send, envelope, nobody, _rid(body), json=is_json(body)).refuse(error)
+        return True
 
-    def _read(self, envelope: list[bytes], body: bytes, by: str) -> tuple[Caller, Request]:
-        if len(envelope) > 2 or (len(envelope) == 2 and envelope[1]):
-            raise Refused("bad_request", "a request is one frame (REQ clients: one after an empty delimiter)")
-        header = _header(body)
-        if header.v > VERSION:
-            raise Refused(
-                "unsupported_version",
-                f"this daemon speaks version {VERSION} of the protocol, not {header.v}",
-                "v",
-            )
-        if header.verb not in VERBS:
-            raise Refused(
-                "unknown_verb", f"there is no verb {header.verb!r}; known: {', '.join(sorted(map(str, VERBS)))}", "verb"
-            )
-        json = is_json(body)
+    def _local(self, frame: zmq.Frame) -> Grant | None:
+        """Of a peer on this machine."""
         try:
-            request: Request = (_unjson if json else _unpack)(body)
-        except msgspec.ValidationError as error:
-            message, _, where = str(error).partition(" - at `$")
-            field = where.rstrip("`").lstrip(".") or (message.split("`")[1] if "`" in message else None)
-            raise Refused("invalid_request", f"{header.verb}: {error}", field) from error
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise Refused("bad_request", f"the message cannot be decoded: {error}") from error
-        return Caller(self, envelope, by, request.rid, json=json, size=len(body)), request
+            address = str(frame.get("Peer-Address"))  # localhost:UID:GID:PID
+        except zmq.ZMQError:
+            return None
+        host, _, rest = address.partition(":")
+        numbers = rest.split(":")
+        if host != "localhost" or len(numbers) != 3:
+            return None
+        return self._admission.by_peer(int(numbers[0]), int(numbers[1]))
 
-    def send(self, envelope: list[bytes], body: bytes) -> None:
+    def _by_key(self, frame: zmq.Frame) -> Grant | None:
+        """Of a TCP peer: its key, as `_authenticate` has noted it with the connection."""
         try:
-            self.router.send_multipart([*envelope, body], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            # Gone, or it does not read: its loss.
-            _log.debug("a reply was not taken: %s", error, extra={"action": "reply"})
+            return self._admission.by_key(str(frame.get("User-Id")))
+        except zmq.ZMQError:
+            return None
+
+    def _authenticate(self) -> None:
+        """Answer libzmq's questions whether the holder of a key may connect (ZAP). What it may do is asked anew with
+        each request.
+        """
+        while True:
+            try:
+                frames = self._zap.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            key = zmq.utils.z85.encode(frames[6]) if len(frames) == 7 and frames[5] == b"CURVE" else b""
+            known = bool(key) and self._admission.by_key(key.decode()) is not None
+            if not known:
+                _log.warning(
+                    "refused an unknown key at %s", frames[3].decode(errors="replace"), extra={"action": "zap"}
+                )
+            status = (b"200", b"OK", key, b"") if known else (b"400", b"unknown key", b"", b"")
+            self._zap.send_multipart([b"1.0", frames[1], *status])
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -158,6 +282,28 @@ class Server:
         """To whom it may concern: topic ``job.<id>``, then the event in msgpack."""
         self._events.send(b"job." + event.job.id.encode(), _MORE)
         self._events.send(body, zmq.NOBLOCK)
+
+
+def _read(envelope: list[bytes], body: bytes) -> tuple[Header, Request]:
+    if len(envelope) > 2 or (len(envelope) == 2 and envelope[1]):
+        raise Refused("bad_request", "a request is one frame (REQ clients: one after an empty delimiter)")
+    header = _header(body)
+    if header.v > VERSION:
+        raise Refused(
+            "unsupported_version", f"this daemon speaks version {VERSION} of the protocol, not {header.v}", "v"
+        )
+    if header.verb not in VERBS:
+        raise Refused(
+            "unknown_verb", f"there is no verb {header.verb!r}; known: {', '.join(sorted(map(str, VERBS)))}", "verb"
+        )
+    try:
+        return header, (_unjson if is_json(body) else _unpack)(body)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        field = where.rstrip("`").lstrip(".") or (message.split("`")[1] if "`" in message else None)
+        raise Refused("invalid_request", f"{header.verb}: {error}", field) from error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused("bad_request", f"the message cannot be decoded: {error}") from error
 
 
 def internal(error: Exception) -> Refused:
@@ -202,11 +348,7 @@ def ping(runtime_dir: Path, wait_s: float = 2.0) -> Pong | None:
         context.term()
 
 
-def _peer(frame: zmq.Frame) -> str:
-    """Who is at the other end: ``uid:1000`` on ipc, where the kernel vouches for it."""
-    try:
-        address = frame.get("Peer-Address")
-    except zmq.ZMQError:
-        return ""
-    parts = str(address).split(":")
-    return f"uid:{parts[1]}" if parts[0] == "localhost" and len(parts) == 4 else str(address)
+def new_pair() -> tuple[str, str]:
+    """A CURVE key pair: public, secret, Z85-encoded."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()

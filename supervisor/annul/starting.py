@@ -16,7 +16,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
-from annul import ending, lifecycle, proc, stopping
+from annul import ending, lifecycle, proc, stopping, systemd
 from annul.board import BOARD, GIVEN_UP, Board, Notice
 from annul.catalog import Known
 from annul.errors import StoreError
@@ -179,7 +179,7 @@ def _prepare(sup: Supervision, record: JobRecord, known: Known) -> Active:
 
 def _launch_of(sup: Supervision, active: Active) -> Launch:
     record, job_type = active.record, active.known.type
-    env = {name: os.environ[name] for name in (*_ENV, *job_type.env) if name in os.environ}
+    env = {name: value for name in (*_ENV, *job_type.env) if (value := systemd.credential(name)) is not None}
     env |= {
         "ANNUL_JOB_ID": record.id,
         "ANNUL_ATTEMPT": str(record.attempt),

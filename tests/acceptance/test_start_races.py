@@ -23,6 +23,11 @@ MakeDaemon = Callable[..., DaemonProcess]
 LONG_S = 3600.0
 
 
+def state(pid: int) -> str:
+    """As in proc(5): "S" sleeps, "T" is stopped. Raises OSError where it is gone."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 class Starts:
     """A daemon whose zygotes, and the jobs they fork, can be stopped at a line. See holding/sitecustomize.py."""
 
@@ -54,13 +59,13 @@ class Starts:
     def held_at(self, line: str, seconds: float = LONG_S, **options: float) -> tuple[Job, int]:
         """Submit a job and wait until its process, or its zygote, is stopped there: (job, who is stopped)."""
         # Else a process that was forked for the job before it would serve this one.
-        wait_until(lambda: len(self._below()) <= 1, "the zygote to be alone")
+        wait_until(self._is_at_rest, "the zygote to be alone")
         (self.folder / "hold").write_text(line)
         job = self.submit(seconds, **options)
         wait_until((self.folder / "held").exists, f"{line} to be reached")
         pid = int((self.folder / "held").read_text())
         (self.folder / "held").unlink()
-        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it to stop")
+        wait_until(lambda: state(pid) == "T", "it to stop")
         return job, pid
 
     @property
@@ -80,6 +85,13 @@ class Starts:
                 for path in Path(f"/proc/{pid}/task").glob("*/children"):
                     found += [int(one) for one in path.read_text().split()]
         return [pid for pid in found[1:] if alive(pid)]
+
+    def _is_at_rest(self) -> bool:
+        """Whether there is one zygote at most, it has forked what it was asked for, and that has ended."""
+        below = self._below()
+        with contextlib.suppress(OSError):
+            return not below or (len(below) == 1 and state(below[0]) == "S" and self._below() == below)
+        return False
 
     def works(self) -> None:
         """A job starts, runs once and completes."""
@@ -224,6 +236,11 @@ def test_cancels_at_random_moments_of_the_start_are_not_lost(
 ) -> None:
     """At 0 to 15 ms after the submit, in a daemon as it is: `cancelled`, and where that says so nothing ran."""
     starts = Starts(make_daemon, short_dir, how, holding=False)
+    with starts.client:
+        _cancel_at_random(starts)
+
+
+def _cancel_at_random(starts: Starts) -> None:
     starts.works()
     rng = random.Random(8)
     stages: list[Stage | None] = []
@@ -240,4 +257,3 @@ def test_cancels_at_random_moments_of_the_start_are_not_lost(
         assert not starts.left()
         stages.append(final.cancel.stage)
     assert {Stage.BEFORE_START, Stage.SIGTERM} <= set(stages)
-    starts.client.close()

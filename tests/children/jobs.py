@@ -318,6 +318,12 @@ def measure(ctx: JobContext, params: WithFile) -> int:
     return Path(params.file).stat().st_size
 
 
+@job("reads-file", on_shutdown="cancel")
+def reads_file(ctx: JobContext, params: WithFile) -> str:
+    """Tell what stands in its input file."""
+    return Path(params.file).read_text()
+
+
 @job("steps", on_shutdown="cancel")
 def steps(ctx: JobContext, params: Nothing) -> str:
     """Report progress often."""

@@ -1,13 +1,17 @@
-"""The blocking client against a real daemon: over restarts, from many threads, and when nobody is there."""
+"""Both clients against a real daemon: over restarts, from many threads or tasks, and when nobody is there.
+
+Each test runs with the blocking client, and with that of asyncio behind the same face.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -31,7 +35,10 @@ from annul_client import (
     TooBig,
     wire,
 )
+from asynced import Asynced, event_loop
 from harness import wait_until
+
+Connect = Callable[..., Any]
 
 SLEEPER = {"argv": ["sleep", "1000"]}
 
@@ -46,6 +53,22 @@ def reach(client: Client, job_id: str, *states: State) -> None:
         if event.job.state in states:
             return
     raise AssertionError(f"job {job_id} ended as {client.get(job_id).state}, and was never one of {states}")
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of the one and of the other kind."""
+    if request.param == "blocking":
+        yield Client
+    else:
+        with event_loop() as loop:
+            yield lambda *args, **options: Asynced(loop, *args, **options)
+
+
+@pytest.fixture
+def client(daemon: Any, connect: Connect) -> Iterator[Any]:
+    with connect(daemon.endpoint) as found:
+        yield found
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------
@@ -227,7 +250,7 @@ class Follower:
         assert not self._thread.is_alive()
 
 
-def test_a_follower_sees_every_event_once_and_many_threads_share_a_client(daemon: Any) -> None:
+def test_a_follower_sees_every_event_once_and_many_threads_share_a_client(connect: Connect, daemon: Any) -> None:
     """Eight threads and a follower use one client; every number comes once, in order."""
 
     def work(client: Client, number: int) -> str:
@@ -236,7 +259,7 @@ def test_a_follower_sees_every_event_once_and_many_threads_share_a_client(daemon
         assert client.get(job.id).id == job.id
         return job.id
 
-    with Client(daemon.endpoint) as client:
+    with connect(daemon.endpoint) as client:
         follower = Follower(client)
         with ThreadPoolExecutor(8) as pool:
             ids = set(pool.map(lambda number: work(client, number), range(16)))
@@ -246,11 +269,13 @@ def test_a_follower_sees_every_event_once_and_many_threads_share_a_client(daemon
     assert [event.seq for event in follower.events] == list(range(1, len(follower.events) + 1))
 
 
-def test_a_restart_in_the_middle_of_wait_events_and_requests_is_only_a_delay(daemon: Any, tmp_path: Path) -> None:
+def test_a_restart_in_the_middle_of_wait_events_and_requests_is_only_a_delay(
+    connect: Connect, daemon: Any, tmp_path: Path
+) -> None:
     """After kill -9 and a new start the same calls go on: no event twice, none missing, no job twice."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with Client(daemon.endpoint, timeout_s=60) as client:
+    with connect(daemon.endpoint, timeout_s=60) as client:
         job = client.submit("exec", shell(f"cat {gate}"))
         reach(client, job.id, State.RUNNING)
         follower = Follower(client)
@@ -268,11 +293,13 @@ def test_a_restart_in_the_middle_of_wait_events_and_requests_is_only_a_delay(dae
     assert [event.seq for event in follower.events] == list(range(1, len(follower.events) + 1))
 
 
-def test_a_restart_in_the_middle_of_submit_many_makes_every_job_once(make_daemon: Callable[..., Any]) -> None:
+def test_a_restart_in_the_middle_of_submit_many_makes_every_job_once(
+    connect: Connect, make_daemon: Callable[..., Any]
+) -> None:
     """Lists that were on their way are sent again, and those that had been taken make no second job."""
     daemon = make_daemon("--max-running", "1")
     daemon.start()
-    with Client(daemon.endpoint, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
+    with connect(daemon.endpoint, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
         client.ping()
         jobs = [{"type": "exec", "params": SLEEPER, "title": str(number)} for number in range(6000)]
         submitted = pool.submit(client.submit_many, jobs)
@@ -289,33 +316,33 @@ def test_a_restart_in_the_middle_of_submit_many_makes_every_job_once(make_daemon
 # --- nobody there -------------------------------------------------------------------------------------------
 
 
-def test_no_socket_is_no_daemon_at_once(short_dir: Path) -> None:
+def test_no_socket_is_no_daemon_at_once(connect: Connect, short_dir: Path) -> None:
     """Where no socket is, the first request says so, without its time-out passing, and how to start one."""
-    with Client(f"ipc://{short_dir}/none.sock", timeout_s=1000) as client, pytest.raises(NoDaemon) as raised:
+    with connect(f"ipc://{short_dir}/none.sock", timeout_s=1000) as client, pytest.raises(NoDaemon) as raised:
         client.ping()
     assert "annul serve" in str(raised.value)
 
 
-def test_a_socket_that_nobody_listens_on_is_no_daemon_at_once(short_dir: Path) -> None:
+def test_a_socket_that_nobody_listens_on_is_no_daemon_at_once(connect: Connect, short_dir: Path) -> None:
     """What a killed daemon leaves behind is not taken for a daemon."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(short_dir / "annul.sock"))
-    with Client(f"ipc://{short_dir}/annul.sock", timeout_s=1000) as client, pytest.raises(NoDaemon):
+    with connect(f"ipc://{short_dir}/annul.sock", timeout_s=1000) as client, pytest.raises(NoDaemon):
         client.ping()
 
 
-def test_a_listener_that_never_answers_is_no_daemon_after_the_time_out(short_dir: Path) -> None:
+def test_a_listener_that_never_answers_is_no_daemon_after_the_time_out(connect: Connect, short_dir: Path) -> None:
     """`timeout_s` bounds a request to something that accepts connections and is no daemon of annul's."""
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(short_dir / "annul.sock"))
         mute.listen()
-        with Client(f"ipc://{short_dir}/annul.sock", timeout_s=0.2) as client, pytest.raises(NoDaemon):
+        with connect(f"ipc://{short_dir}/annul.sock", timeout_s=0.2) as client, pytest.raises(NoDaemon):
             client.ping()
 
 
-def test_a_daemon_that_does_not_come_back_ends_the_wait(daemon: Any) -> None:
+def test_a_daemon_that_does_not_come_back_ends_the_wait(connect: Connect, daemon: Any) -> None:
     """A wait bears an absence of `timeout_s`, not more; with a shorter time of its own it is a TimeoutError."""
-    with Client(daemon.endpoint, timeout_s=0.5) as client:
+    with connect(daemon.endpoint, timeout_s=0.5) as client:
         job = client.submit("exec", SLEEPER)
         reach(client, job.id, State.RUNNING)
         with ThreadPoolExecutor(2) as pool:
@@ -329,16 +356,29 @@ def test_a_daemon_that_does_not_come_back_ends_the_wait(daemon: Any) -> None:
         with pytest.raises(NoDaemon):
             client.ping()
     daemon.start()
-    with Client(daemon.endpoint) as client:
+    with connect(daemon.endpoint) as client:
         client.cancel(job.id, grace_s=0)
         assert client.wait(job.id).state is State.CANCELLED
 
 
-def test_closing_ends_a_wait_and_an_idle_iterator_and_leaves_nothing(daemon: Any) -> None:
+def test_what_was_given_up_is_not_carried_out_later(connect: Connect, daemon: Any) -> None:
+    """A submit that ended as NoDaemon while there was none does not wait for the next one."""
+    with connect(daemon.endpoint, timeout_s=0.2) as client:
+        client.ping()
+        daemon.kill()
+        with pytest.raises(NoDaemon):
+            client.submit("exec", SLEEPER)
+        daemon.start()
+        client.timeout_s = 60
+        assert client.submit("exec", shell("true")).id
+        assert len(client.list()) == 1
+
+
+def test_closing_ends_a_wait_and_an_idle_iterator_and_leaves_nothing(connect: Connect, daemon: Any) -> None:
     """`close` is quick, wakes other threads with ClientClosed, and gives back every descriptor and thread."""
-    with Client(daemon.endpoint) as other:
+    with connect(daemon.endpoint) as other:
         before = (set(os.listdir("/proc/self/fd")), threading.active_count())
-        client = Client(daemon.endpoint)
+        client = connect(daemon.endpoint)
         job = client.submit("exec", SLEEPER)
         idle = client.events(since=0)
         next(idle)
@@ -379,6 +419,18 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert client.ping().pid > 0
 client.close()
 """
+
+
+def test_one_that_nobody_closed_goes_with_its_connections(daemon: Any) -> None:
+    """Also where the collector takes it apart in any order, as it does with a failed test's."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        client = Client(daemon.endpoint)
+        client.ping()
+        client.itself = client  # type: ignore[attr-defined]
+        del client
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_forked_child_may_use_its_parents_client(daemon: Any) -> None:

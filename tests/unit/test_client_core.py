@@ -335,7 +335,8 @@ def test_a_socket_in_a_directory_that_another_could_have_made_is_not_trusted(
         ("annul_client.errors", ("zmq", "msgspec", "click", "rich")),
         ("annul_client.places", ("zmq", "msgspec", "click", "rich")),
         ("annul_client.core", ("zmq", "click", "rich", "annul_client.sync")),
-        ("annul_client.sync", ("click", "rich", "annul")),
+        ("annul_client.sync", ("click", "rich", "annul", "asyncio")),
+        ("annul_client.aio", ("click", "rich", "annul", "zmq.asyncio")),
         ("annul_client.cli", ("zmq", "rich", "annul")),
     ],
 )
@@ -344,6 +345,21 @@ def test_what_an_import_pulls_in(module: str, forbidden: tuple[str, ...]) -> Non
     code = f"import sys, {module}; print(*(set({forbidden!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_library_needs_nothing_but_pyzmq_and_msgspec(tmp_path: Path) -> None:
+    """Both clients can be imported where nothing else is installed."""
+    import msgspec as one
+    import zmq as other
+
+    import annul_client
+
+    for package in (one, other, annul_client):
+        assert package.__file__ is not None
+        folder = Path(package.__file__).parent
+        (tmp_path / folder.name).symlink_to(folder)
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); from annul_client import AsyncClient, Client"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
 
 
 def test_every_public_name_is_there() -> None:

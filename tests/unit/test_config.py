@@ -62,6 +62,13 @@ def file(tmp_path: Path) -> Path:
         orphan_grace_s = 5
         drain = true
         log_level = "WARNING"
+        listen = "tcp://127.0.0.1:7473"
+        admins = ["ann"]
+        submitters = ["@web"]
+        readers = ["1000"]
+        allowed_roots = ["/srv/cvs"]
+        max_requests_per_s = 20
+        max_waiting = 30
         """
     )
     return path
@@ -101,6 +108,13 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "orphan_grace_s": 5.0,
         "drain": True,
         "log_level": "WARNING",
+        "listen": "tcp://127.0.0.1:7473",
+        "admins": ["ann"],
+        "submitters": ["@web"],
+        "readers": ["1000"],
+        "allowed_roots": [Path("/srv/cvs")],
+        "max_requests_per_s": 20,
+        "max_waiting": 30,
     }
 
 

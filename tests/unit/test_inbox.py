@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from annul import inbox
+from annul.access import Grant, Role
 from annul.inbox import Inbox, Received
 from annul.server import Caller
 from annul_client import wire
 
+SOMEBODY = Grant(name="uid:1000", role=Role.SUBMIT, local=True)
+
 
 def request(peer: str, rid: str, *, size: int = 1) -> Received:
-    caller = Caller(None, [peer.encode()], "uid:0", rid, json=False, size=size)  # type: ignore[arg-type]
+    caller = Caller(lambda *_: None, [peer.encode()], SOMEBODY, rid, json=False, size=size)
     return caller, wire.Ping(rid=rid)
 
 

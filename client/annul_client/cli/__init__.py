@@ -20,9 +20,9 @@ class Root(click.Group):
 
     VERBS: ClassVar[dict[str, tuple[str, ...]]] = {
         "Run jobs": ("run", "exec", "submit"),
-        "Look and wait": ("list", "show", "wait", "result", "logs"),
+        "Look and wait": ("list", "show", "wait", "result", "logs", "output"),
         "Stop and forget": ("cancel", "purge"),
-        "The daemon": ("serve", "doctor", "ping", "types"),
+        "The daemon": ("serve", "doctor", "keys", "ping", "types"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -52,9 +52,10 @@ class Root(click.Group):
     "7 refused. Every command takes --json and --help.",
 )
 @click.option("--endpoint", default=None, metavar="ADDRESS", help="Of the daemon; else $ANNUL_ENDPOINT.")
+@click.option("--key", default=None, metavar="FILE", help="Your key, for one reached by TCP; else $ANNUL_KEY.")
 @click.version_option(package_name="annul")
 @click.pass_context
-def cli(ctx: click.Context, endpoint: str | None) -> None:
+def cli(ctx: click.Context, endpoint: str | None, key: str | None) -> None:
     """Background jobs that stop when they are cancelled: all of them, at once, for good.
 
     \b
@@ -69,9 +70,9 @@ def cli(ctx: click.Context, endpoint: str | None) -> None:
     """
     from .session import Session
 
-    if endpoint is not None and ctx.invoked_subcommand in ("serve", "doctor"):
+    if endpoint is not None and ctx.invoked_subcommand in ("serve", "doctor", "keys"):
         raise click.UsageError("--endpoint is where to find a daemon; one is put elsewhere by --runtime-dir")
-    ctx.obj = Session(ctx, endpoint)
+    ctx.obj = Session(ctx, endpoint, key)
 
 
 def main(args: list[str] | None = None) -> NoReturn:

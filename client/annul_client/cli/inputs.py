@@ -57,6 +57,27 @@ def collect(
     return params, inputs, title
 
 
+def collect_each(
+    fields: list[Field], values: dict[str, Any], source: str | None
+) -> list[tuple[dict[str, Any], dict[str, bytes], str]]:
+    """As `collect`, for each of the files where an option for a file was given several times: as many jobs.
+
+    They are called by the names of these files. Raises UsageError where more than one option was.
+    """
+    several = [field for field in fields if field.each and len(values.get(field.given) or ()) > 1]
+    if not several:
+        return [collect(fields, values, source)]
+    if len(several) > 1:
+        names = " and ".join(f"--{field.name.replace('_', '-')}" for field in several)
+        raise click.UsageError(f"only one of {names} may be given several times")
+    field = several[0]
+    first, *others = values[field.given]
+    params, inputs, _ = collect(fields, {**values, field.given: (first,)}, source)
+    jobs = [(params, inputs, Path(first).name)]
+    jobs += [(params, {**inputs, field.name: _read_file(field.name, path)}, Path(path).name) for path in others]
+    return jobs
+
+
 def _read_file(name: str, path: str) -> bytes:
     try:
         if path == "-":

@@ -46,11 +46,14 @@ class Field(msgspec.Struct, frozen=True):
     parameter: click.Parameter
     is_list: bool = False
     is_map: bool = False
+    each: bool = False  # given several times it is several jobs, one for each
 
     def value(self, given: Any) -> Any:
         """What click made of it, as the job's parameter; None where it was not given."""
-        if given is None or (given == () and (self.is_list or self.is_map)):
+        if given is None or (given == () and (self.is_list or self.is_map or self.each)):
             return None
+        if self.each:
+            return given[-1]  # `collect_each` sees to several
         if self.is_map:
             return dict(given)
         return list(given) if self.is_list else given
@@ -84,7 +87,7 @@ def fields_of(schema: Schema, taken: set[str]) -> list[Field]:
                 required=False,  # it may come from --params; asked for by `missing`
             )
         else:
-            parameter = _option(name, given, one, schema, taken, repeated=is_list or is_map)
+            parameter = _option(name, given, one, schema, taken, repeated=is_list or is_map or is_input)
         fields.append(
             Field(
                 name=name,
@@ -94,6 +97,7 @@ def fields_of(schema: Schema, taken: set[str]) -> list[Field]:
                 parameter=parameter,
                 is_list=is_list,
                 is_map=is_map,
+                each=is_input and not (positional or is_list or is_map),
             )
         )
     return fields

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Session:
     """Made by the root command, kept as ``ctx.obj``, closed with the root context. Owned by the main thread."""
 
-    def __init__(self, ctx: click.Context, endpoint: str | None) -> None:
+    def __init__(self, ctx: click.Context, endpoint: str | None, key: str | None) -> None:
         self._ctx = ctx
+        self._key = key
         self.endpoint = endpoint
         self._client: Client | None = None
         self._types: wire.TypesReply | None = None
@@ -38,7 +39,10 @@ class Session:
                 # Closed even where its start fails; and after the client, since the last in is the first out.
                 self._ctx.call_on_close(daemon.close)
                 endpoint = daemon.start()
-            self._client = Client(endpoint)
+            try:
+                self._client = Client(endpoint, key=self._key)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
             self._ctx.call_on_close(self._client.close)
         return self._client
 

@@ -11,7 +11,7 @@ from annul_client import wire
 from annul_client.errors import AnnulClientError
 from annul_client.sync import Client
 
-from .inputs import collect
+from .inputs import collect_each
 from .options import (
     SUBMIT_FIELDS,
     embedded_parameter,
@@ -22,9 +22,12 @@ from .options import (
 from .schema import described, fields_of
 from .session import Session
 
-Submit = Callable[[], wire.Job]
+Submit = Callable[[], list[wire.Submitted]]
 Action = Callable[[Client, Submit, bool], int]
-"""What is done with a job: given the client, how to submit it, and whether to print JSON; an exit code."""
+"""What is done with jobs: given the client, how to submit them, and whether to print JSON; an exit code.
+
+There is one job, or, where the group takes `several`, one for each file that an option was given.
+"""
 
 OWN = {"params", "json", "embedded", "help", *(name.replace("_", "-") for name in SUBMIT_FIELDS)}
 """Options that every type has; a parameter of such a name gets another option."""
@@ -36,7 +39,7 @@ class TypedGroup(click.Group):
     The options of any job may stand before the type or after it; after it they win.
     """
 
-    def __init__(self, name: str, action: Action, *, may_embed: bool, **attrs: Any) -> None:
+    def __init__(self, name: str, action: Action, *, may_embed: bool, several: bool = False, **attrs: Any) -> None:
         own = [*submit_options(), json_parameter()]
         if may_embed:
             own.append(embedded_parameter())
@@ -49,6 +52,7 @@ class TypedGroup(click.Group):
         )
         self._action = action
         self._may_embed = may_embed
+        self._several = several
         self._embeds = False
 
     def resolve_command(
@@ -89,15 +93,25 @@ class TypedGroup(click.Group):
             before = ctx.parent.params if ctx.parent else {}
             merged = {**values, **{n: values.get(n) or before.get(n) for n in (*SUBMIT_FIELDS, "as_json")}}
             merged["label"] = (*(before.get("label") or ()), *(values["label"] or ()))
-            params, inputs, title = collect(fields, values, values["params"])
+            collected = collect_each(fields, values, values["params"])
             common = submit_fields(merged)
-            common["title"] = common["title"] or title
+            if len(collected) > 1 and not self._several:
+                raise click.UsageError(f"annul {self.name} follows one job; `annul submit` takes several files")
+            if len(collected) > 1 and common["key"] is not None:
+                raise click.UsageError("--key names one job, and several files are as many jobs")
             client = self._session(ctx).client(embedded=self._embeds)
-            return self._action(
-                client,
-                lambda: client.submit(info.name, params, inputs=inputs, **common),
-                bool(merged["as_json"]),
-            )
+
+            def submit() -> list[wire.Submitted]:
+                jobs = [
+                    {"type": info.name, "params": params, "inputs": inputs, **common, "title": common["title"] or title}
+                    for params, inputs, title in collected
+                ]
+                if len(jobs) > 1:
+                    return client.submit_many(jobs)
+                (one,) = jobs
+                return [wire.Submitted(job=client.submit(one.pop("type"), one.pop("params"), **one))]
+
+            return self._action(client, submit, bool(merged["as_json"]))
 
         params_option = click.Option(
             ["--params"], default=None, metavar="FILE", help="A JSON file with parameters; - for stdin."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from annul import access
 from annul.errors import Refused, StoreError
 from annul.handlers import cancel, look, purge, submit
 from annul.handlers.showing import unavailable, view_of
@@ -17,7 +18,7 @@ from annul_client import wire
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
-__all__ = ["look_up", "only_looks", "piece", "view_of", "write"]
+__all__ = ["look_up", "may_ask", "only_looks", "piece", "view_of", "write"]
 
 _OVER = object()
 _Handler = Callable[[Any, Any, Caller], None]
@@ -36,8 +37,22 @@ READING: dict[type[wire.Request], _Handler] = {
     wire.Events: look.events,
     wire.Logs: look.logs,
     wire.Result: look.result,
+    wire.Output: look.output,
     wire.Types: look.types,
 }
+
+
+def may_ask(daemon: Daemon, request: wire.Request, caller: Caller) -> bool:
+    """Whether the caller's role is enough, and it does not ask too often. If not, that is answered."""
+    try:
+        access.check(caller.grant, request)
+        if not caller.grant.is_local_admin and not daemon.rates.take(caller.by, daemon.clock.monotonic()):
+            limit = daemon.config.max_requests_per_s
+            raise Refused("rate_limited", f"{caller.by} asks more than {limit} times a second: wait a little")
+    except Refused as error:
+        caller.refuse(error)
+        return False
+    return True
 
 
 def only_looks(request: wire.Request) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from annul import lifecycle, stopping
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import MAX_DURATION_S, MAX_ROWS, MAX_TEXT, check_labels, unavailable
@@ -30,6 +32,11 @@ def cancel(daemon: Daemon, request: wire.Cancel, caller: Caller) -> None:
         if request.user is None and request.type is None and not request.label:
             raise Refused("invalid_request", "cancel needs an id, or a user, type or label to match", "id")
         check_labels(request.label)
+        if caller.grant.user is not None:
+            if request.user not in (None, caller.grant.user):
+                caller.answer(wire.CancelReply(outcome=CancelOutcome.NOT_FOUND))
+                return
+            request = msgspec.structs.replace(request, user=caller.grant.user)
         daemon.bulk.append((_cancel_matching(daemon, request, caller), caller))
         return
 
@@ -57,7 +64,8 @@ def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> It
     for live in daemon.store.live(user=request.user, type_=request.type, label=request.label, rows=_PIECE):
         for job_id in live:
             try:
-                _cancel_one(daemon, job_id, request, caller, answer, refusals.append)
+                if _is_its_own(daemon, job_id, caller):
+                    _cancel_one(daemon, job_id, request, caller, answer, refusals.append)
             except StoreError as error:
                 refusals.append(unavailable(error))
         yield
@@ -75,6 +83,19 @@ def _cancel_matching(daemon: Daemon, request: wire.Cancel, caller: Caller) -> It
     daemon.ledger.afterwards(tell)
 
 
+def _is_its_own(daemon: Daemon, job_id: str, caller: Caller) -> bool:
+    """Whether a cancel of many is for this one."""
+    record = daemon.ledger.newest(job_id)
+    return record is not None and caller.grant.owns(record.user, record.submitted_by)
+
+
+def _asker(said: str, caller: Caller) -> str:
+    """Whom a cancel is recorded as: a local admin may speak for anyone, others may say for whom they speak."""
+    if not said or caller.grant.is_local_admin:
+        return said or caller.by
+    return f"{said} ({caller.by})"
+
+
 def _cancel_one(
     daemon: Daemon,
     job_id: str,
@@ -83,9 +104,10 @@ def _cancel_one(
     answer: Callable[[CancelOutcome, JobRecord | None], None],
     refuse: Callable[[Refused], None],
 ) -> None:
-    by = request.by or caller.by
+    by = _asker(request.by, caller)
     active = daemon.registry.active.get(job_id)
-    if active is not None:
+    if active is not None and caller.grant.sees(active.record.user):
+        caller.grant.check_owns(job_id, active.record.user, active.record.submitted_by)
         stopping.begin(
             daemon.supervision,
             active,
@@ -99,9 +121,10 @@ def _cancel_one(
         daemon.ledger.afterwards(lambda: answer(CancelOutcome.CANCELLING, record))
         return
     found = daemon.ledger.newest(job_id)
-    if found is None:
+    if found is None or not caller.grant.sees(found.user):
         daemon.ledger.afterwards(lambda: answer(CancelOutcome.NOT_FOUND, None))
         return
+    caller.grant.check_owns(job_id, found.user, found.submitted_by)
     outcome = lifecycle.answer_to_cancel(found.state)
     if outcome is not CancelOutcome.CANCELLED_BEFORE_START:
         daemon.ledger.afterwards(lambda: answer(outcome, found))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from annul.access import Role
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import check_labels, unavailable
 from annul.server import Caller
@@ -31,11 +34,22 @@ def purge(daemon: Daemon, request: wire.Purge, caller: Caller) -> None:
     if not 0 <= request.after < 2**63:
         raise Refused("invalid_request", f"after is the `next` of a reply, not {request.after}", "after")
     check_labels(request.label)
+    if caller.grant.user is not None:
+        if request.user not in (None, caller.grant.user):
+            caller.answer(wire.PurgeReply(count=0))
+            return
+        request = msgspec.structs.replace(request, user=caller.grant.user)
+    elif caller.grant.role is not Role.ADMIN:
+        raise Refused("forbidden", f"{caller.by} is no admin: it purges its own jobs by their ids", "id")
     daemon.chores.append((_purge_matching(daemon, request, caller), caller))
 
 
 def _purge_one(daemon: Daemon, job_id: str, caller: Caller) -> None:
     record = daemon.ledger.newest(job_id)
+    if record is not None and not caller.grant.sees(record.user):
+        record = None
+    if record is not None:
+        caller.grant.check_owns(job_id, record.user, record.submitted_by)
     if record is not None and not record.state.final:
         raise Refused("not_final", f"job {job_id} is {record.state}: cancel it, or wait for its end", "id")
     if record is not None and not record.published:

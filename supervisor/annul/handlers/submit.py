@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from annul import starting
+from annul import beneath, starting
+from annul.catalog import Known
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, check_labels, unavailable
 from annul.server import Caller
@@ -75,9 +76,12 @@ def _submit(
 ) -> None:
     if daemon.stopping:
         raise Refused("stopping", "the daemon is stopping and takes no new jobs; try again when it is back")
-    user = _user(request.user)
+    user = _user(caller.grant.user_for(request.user))
     known = daemon.catalog.get(request.type)
+    caller.grant.check_type(known.type.name, privileged=known.type.privileged)
     _check_submit(request)
+    if not caller.grant.is_local_admin:
+        request = _with_files(daemon, request, known, user)
     digest = _digest(request)
     # Short ones ("1", "r7") are counters that start anew with each client: only a long one can be meant as unique.
     unique = f"{caller.by}/{rid}" if len(rid.partition("/")[0]) >= wire.UNIQUE_RID else None
@@ -192,6 +196,39 @@ def _digest(request: wire.Submit) -> bytes:
             "invalid_params", f"{request.type}: params cannot be written as JSON: {error}", "params"
         ) from error
     return hashlib.blake2b(what, digest_size=16).digest()
+
+
+def _with_files(daemon: Daemon, request: wire.Submit, known: Known, user: str) -> wire.Submit:
+    """With the bytes of the input files that it names, which lie in the directories open to everyone.
+
+    Read here and now: what the caller puts in their place later is not what the job reads.
+    """
+    params, inputs = dict(request.params), dict(request.inputs)
+    for name in known.inputs:
+        path = params.get(name)
+        if isinstance(path, str) and path:
+            inputs[name] = _read_allowed(daemon, path, user, f"params.{name}")
+            del params[name]
+    return msgspec.structs.replace(request, params=params, inputs=inputs)
+
+
+def _read_allowed(daemon: Daemon, path: str, user: str, field: str) -> bytes:
+    for root in (daemon.config.outputs_dir / user, *daemon.config.allowed_roots):
+        if path.startswith(f"{root}/"):
+            try:
+                with beneath.opened(root, path[len(str(root)) + 1 :]) as file:
+                    data = file.read(wire.MAX_MESSAGE + 1)
+            except OSError as error:
+                raise Refused("invalid_params", f"reading {path}: {error.strerror or error}", field) from error
+            if len(data) > wire.MAX_MESSAGE:
+                raise Refused("invalid_params", f"{path} has more than {wire.MAX_MESSAGE} bytes", field)
+            return data
+    raise Refused(
+        "forbidden",
+        f"{path[:200]} is in none of the directories that callers may name files in: send the file's bytes (inputs), "
+        "or have the operator open its directory (allowed_roots)",
+        field,
+    )
 
 
 def _with_inputs(request: wire.Submit, known: list[str], folder: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def command(session: Session, *, as_json: bool) -> int:
     line(f"annul {pong.version}, pid {pong.pid}, up for {duration(pong.uptime_s)}")
     line(f"jobs        {pong.running} running of at most {pong.max_running}, {pong.queued} queued")
     line(f"requests    {pong.requests}")
-    line(f"events      {pong.events}")
+    line(f"events      {pong.events or 'by asking'}")
     line(f"state       {pong.state_dir}")
+    line(f"you are     {pong.you}, role {pong.role}")
     line(f"trees by    {pong.tree}")
     return Exit.OK

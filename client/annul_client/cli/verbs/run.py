@@ -12,7 +12,9 @@ from annul_client.sync import Client
 def _run(client: Client, submit: Submit, as_json: bool) -> int:
     display = display_for(as_json=as_json)
     with Inbox() as inbox:
-        job = submit()
+        (submitted,) = submit()
+        job = submitted.job
+        assert job is not None  # one that is refused raises
         try:
             job = follow(client, job, inbox, display)
         finally:

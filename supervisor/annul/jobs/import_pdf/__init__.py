@@ -1,8 +1,10 @@
 """`import-pdf`: a CV in PDF to JSON Resume v1.0.0.
 
     ../pdf/          the PDF to a Document: text with places, fonts, columns
+    europass/        the XML that Europass PDFs carry, instead of an engine
     offline/         the engine that works by rules, on this machine
-    openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/)
+    openai_engine.py the engine that asks a model (openai_prompt.py, openai_schema.py; ../chat/), and shows it scans
+                     (openai_pictures.py)
     engine.py        what both engines give back: a ../resume.py
 
 Only light modules are imported here: the daemon imports this one to check parameters.
@@ -19,6 +21,7 @@ from msgspec import Meta
 
 from annul.errors import JobError
 from annul.jobs.import_pdf.engine import Report
+from annul.jobs.preload import CV_JOBS
 from annul.jobs.resume import Resume
 from annul.jobtype import InputFile, job
 from annul.runtime.context import JobContext
@@ -53,15 +56,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
     "import-pdf",
     grace_s=5,
     timeout_s=600,
-    preload=(
-        "pypdf",
-        "openai",
-        "phonenumbers",
-        "annul.jobs.pdf.reader",
-        "annul.jobs.import_pdf.offline",
-        "annul.jobs.import_pdf.openai_engine",
-        "annul.jobs.chat.preload",
-    ),
+    preload=CV_JOBS,
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
     cpu_s=300,
@@ -71,6 +66,7 @@ class ImportResult(msgspec.Struct, kw_only=True):
 )
 def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     """Import a CV from a PDF as JSON Resume."""
+    from annul.jobs.pdf.document import Document
     from annul.jobs.pdf.reader import read
 
     engine = params.engine
@@ -84,22 +80,40 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     def thinking(fraction: float, stage: str) -> None:
         ctx.progress(READ + (ENGINE - READ) * fraction, stage)
 
-    document = read(
-        Path(params.pdf),
-        max_pages=params.max_pages,
-        max_bytes=params.max_bytes,
-        max_chars=params.max_chars,
-        progress=reading,
-    )
     try:
-        if engine == "openai":
-            from annul.jobs.import_pdf.openai_engine import extract as ask
+        document = read(
+            Path(params.pdf),
+            max_pages=params.max_pages,
+            max_bytes=params.max_bytes,
+            max_chars=params.max_chars,
+            progress=reading,
+        )
+    except JobError as error:
+        if error.code != "no_text":
+            raise
+        if engine != "openai":
+            raise JobError("no_text", f"{error.message} The openai engine can read scans (OPENAI_API_KEY).") from None
+        document = Document(pages=[], reader="")
+    try:
+        from annul.jobs.import_pdf import europass
 
-            extraction = ask(document, model=params.model, level=params.level, progress=thinking, log=ctx.log)
+        attached, unread = europass.extract(Path(params.pdf), document)
+        if attached is not None:
+            engine, extraction = "offline", attached  # nothing is to be told by rules, nor asked
+        elif engine == "openai":
+            from annul.jobs.import_pdf import openai_engine as ask
+
+            asked: Any = {"model": params.model, "level": params.level, "progress": thinking, "log": ctx.log}
+            if ask.is_scan(document):
+                extraction = ask.extract_scan(Path(params.pdf), max_pages=params.max_pages, **asked)
+            else:
+                extraction = ask.extract(document, **asked)
         else:
             from annul.jobs.import_pdf.offline import extract
 
             extraction = extract(document, progress=thinking)
+        if unread:
+            extraction.report.uncertain.insert(0, unread)
     except MemoryError as error:
         raise JobError(
             "out_of_memory",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
+from itertools import pairwise
 
 from annul.jobs.pdf.document import Item
 from annul.jobs.pdf.headings import field_of
@@ -47,6 +48,9 @@ def _lines(inside: list[Segment], page: int, column: int, width: float) -> list[
 
 def _split(inside: list[Segment], column: int, depth: int) -> list[Region]:
     """The regions of a part of a page, in reading order."""
+    if depth < 4 and (found := _row_of_headings(inside)):
+        row, bottom = found
+        return _under_headings(inside, row, bottom, column, depth)
     best = _gutter(inside) if depth < 4 and len(inside) >= 8 else None
     if best is None:
         return [(inside, column)] if inside else []
@@ -62,6 +66,46 @@ def _split(inside: list[Segment], column: int, depth: int) -> list[Region]:
         *_split(right, 2 * column + 2, depth + 1),
         *_split(below, column, depth + 1),
     ]
+
+
+def _row_of_headings(inside: list[Segment]) -> tuple[list[Segment], float] | None:
+    """Headings of sections side by side, each with its text below, and the baseline where that ends.
+
+    Nothing else is on their baseline, and no other heading between them and what crosses their columns below, but for
+    the one that heads it. Where more follow, these are the tops of a page's columns, which a gutter tells better.
+    """
+    heads = [segment for segment in inside if field_of(segment.text)]
+    for first in sorted(heads, key=lambda segment: -segment.y):
+        level = [segment for segment in inside if abs(segment.y - first.y) < 0.15 * first.size]
+        row = sorted(level, key=lambda segment: segment.x0)
+        if len(row) < 2 or not all(field_of(segment.text) for segment in row):
+            continue
+        near = [segment for segment in inside if 0.5 * first.size < first.y - segment.y < 3 * first.size]
+        if not all(any(abs(under.x0 - head.x0) < 4 for under in near) for head in row):
+            continue
+        edges = [head.x0 - 3 for head in row[1:]]
+        under = [segment for segment in inside if segment.y < first.y - 0.5 * first.size]
+        far = 4 * first.size  # what barely crosses is two texts set close
+        crossing = [one.y for one in under if any(one.x0 < edge - far and one.x1 > edge + far for edge in edges)]
+        bottom = max(crossing, default=float("-inf"))
+        between = [head for head in heads if bottom <= head.y < first.y - 0.5 * first.size]
+        if crossing and len(between) == 1 and abs(between[0].x0 - row[0].x0) < 4:
+            bottom, between = between[0].y, []
+        dated = any(DATE.search(one.text) for one in under if one.y > bottom)
+        if not between and not dated:  # lists only: posts and degrees have dates
+            return row, bottom
+    return None
+
+
+def _under_headings(inside: list[Segment], row: list[Segment], bottom: float, column: int, depth: int) -> list[Region]:
+    """The regions of a part of a page with a row of headings: what is above it, each column under it, the rest."""
+    top = row[0].y + 0.2 * row[0].size
+    band = [segment for segment in inside if bottom < segment.y < top]
+    edges = [float("-inf"), *(head.x0 - 3 for head in row[1:]), float("inf")]
+    out = _split([segment for segment in inside if segment.y >= top], column, depth + 1)
+    for number, (left, right) in enumerate(pairwise(edges)):
+        out += _split([one for one in band if left <= one.x0 < right], 3 * column + 1 + number, depth + 4)
+    return [*out, *_split([segment for segment in inside if segment.y <= bottom], column, depth + 1)]
 
 
 def _middle(segment: Segment) -> float:
@@ -115,11 +159,15 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     heads = [sum(field_of(segment.text) is not None for segment in side) for side in (left, right)]
     if any(count >= 2 and count > 0.5 * len(side) for count, side in zip(heads, (left, right), strict=True)):
         return 0.0  # headings hung in the margin
+    if any(_is_margin(side, other) for side, other in ((left, right), (right, left))):
+        return 0.0
     aligned = max(_aligned(left, right), _aligned(right, left))
     # Dates on the far side of the gutter that have their line on this one: it is not the gutter between columns.
     astray = [segment for segment in right if DATE.search(segment.text) and len(segment.text) < 40]
     astray_share = _aligned(astray, left) * len(astray) / len(right) if astray else 0.0
     size = float(len(few) * len(many) ** 0.5 * min(gutter, 20.0) ** 0.1) * (1.0 - astray_share)
+    edge = min(segment.x0 for segment in right)
+    size *= 0.7 + 0.3 * sum(segment.x0 < edge + 4 for segment in right) / len(right)  # columns have a left edge
     if all(heads):
         return size * 2 if aligned < (0.95 if min(heads) > 1 else 0.6) else 0.0
     dates = max(
@@ -132,12 +180,25 @@ def _score(left: list[Segment], right: list[Segment]) -> float:
     return size
 
 
-def _aligned(side: list[Segment], other: list[Segment]) -> float:
-    """The share of a side's segments that have a partner on their baseline on the other."""
+def _is_margin(side: list[Segment], other: list[Segment]) -> bool:
+    """A margin of headings and dates, beside the text that they are of; or all dates in it are of lines there."""
+    dates = [segment for segment in side if DATE.search(segment.text) and len(segment.text) < 40]
+    heads = sum(field_of(segment.text) is not None for segment in side)
+    if len(dates) < 2:
+        return False
+    larger = min(segment.size for segment in dates) > 1.15 * max(segment.size for segment in other)
+    aligned = _aligned(dates, other, 0.35 if larger else 0.15)  # larger print may be set level by its middle
+    if len(dates) + heads > 0.75 * len(side) and aligned > 0.6:
+        return True
+    return aligned > 0.8 and not any(DATE.search(segment.text) and len(segment.text) < 40 for segment in other)
+
+
+def _aligned(side: list[Segment], other: list[Segment], within: float = 0.15) -> float:
+    """The share of a side's segments that have a partner on their baseline on the other, `within` so many ems."""
     baselines = sorted(segment.y for segment in other)
 
     def has_partner(segment: Segment) -> bool:
-        near = 0.15 * segment.size
+        near = within * segment.size
         index = bisect_left(baselines, segment.y - near)
         return index < len(baselines) and baselines[index] <= segment.y + near
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from annul.jobs.pdf.content import WORD
@@ -13,6 +15,7 @@ BULLETS = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙·–—-*◆◇�
 SURE = "•◦▪‣●○■□▸►➢➤❖✓✔⁃∙◆◇▶◾⋄∗"
 
 
+SPACED = re.compile(r"[^\W\d_](?:\s{1,4}[^\W\d_]|\s{1,4}[&/'’+-]){3,}")
 LONGEST = 1_000  # characters of a segment
 
 
@@ -127,6 +130,13 @@ def _is_bullet(group: list[Item]) -> bool:
     return len(group) == 1 and len(group[0].text) == 1 and group[0].text in BULLETS
 
 
+def _closed(text: str) -> str:
+    """Letters set apart, as headings and names are ("S K I L L S"), closed up; more than one space ends a word."""
+    if not SPACED.fullmatch(text.strip()):
+        return text
+    return " ".join("".join(word.split()) for word in re.split(r"\s{2,}", text.strip()))
+
+
 def _segment(group: list[Item]) -> Segment:
     bullet = False
     if len(group) > 1 and _is_bullet(group[:1]):
@@ -159,7 +169,7 @@ def _segment(group: list[Item]) -> Segment:
         heavy += letters if item.bold else 0
         light += 0 if item.bold else letters
         end = max(end, item.x + item.width)
-    text = " ".join(text.split())
+    text = " ".join(_closed(text).split())
     if len(text) > 1 and (text[0] in SURE or (text[0] in BULLETS and text[1] == " ")):
         # The mark and the words are one run: where the words begin is estimated.
         bullet, start = True, start + (end - start) * (len(text) - len(text[1:].lstrip())) / len(text)

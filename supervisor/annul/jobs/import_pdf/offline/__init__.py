@@ -25,6 +25,7 @@ def extract(document: Document, *, progress: Progress) -> Extraction:
     if reason := evidence.against(document, sections):
         raise JobError("not_a_cv", f"importing a CV: this PDF does not look like one: {reason} Give the PDF of a CV.")
     progress(0.5, "reading sections")
+    doubt = evidence.doubt(document, sections)
     cv, uncertain = assemble.resume(document, sections)
     counts = {name: len(getattr(cv, name)) for name in assemble.LISTS if getattr(cv, name)}
     unplaced = cv.meta.annul.get("unplaced", []) if cv.meta else []
@@ -36,7 +37,7 @@ def extract(document: Document, *, progress: Progress) -> Extraction:
         sections=[f"{section.title} -> {section.field}" for section in sections if section.title],
         counts=counts,
         unplaced=len(unplaced),
-        uncertain=uncertain,
+        uncertain=[doubt, *uncertain] if doubt else uncertain,
     )
     progress(1.0, "read the CV")
     return Extraction(cv=cv, report=report)

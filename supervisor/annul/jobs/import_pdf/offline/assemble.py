@@ -12,8 +12,9 @@ from annul.jobs.import_pdf.offline import fields, lists
 from annul.jobs.import_pdf.offline.contacts import Found, contacts
 from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.entries import Entry, entries, paragraph
+from annul.jobs.import_pdf.offline.leftover import lost
 from annul.jobs.import_pdf.offline.links import EMAIL, URL
-from annul.jobs.import_pdf.offline.sections import Section
+from annul.jobs.import_pdf.offline.sections import PAGE, Section
 from annul.jobs.import_pdf.offline.words import DEGREE, LANGUAGES, POSITION, SCHOOL, has, matched
 from annul.jobs.pdf.document import Document
 from annul.jobs.pdf.headings import KNOWN, field_of, plain
@@ -37,11 +38,14 @@ _PHONE_LINE = re.compile(r"[+()\d\s./-]{8,25}")
 
 
 def resume(document: Document, sections: list[Section]) -> tuple[Resume, list[str]]:
-    """The document, checked against its Structs, and what was uncertain, in sentences."""
+    """The document, checked against its Structs, and what was uncertain, in sentences.
+
+    What of the document's lines no field holds is in `meta.annul["unplaced"]`.
+    """
     cv = Resume(schema=SCHEMA_URL)
     unsure: list[str] = []
     unplaced: list[dict[str, str]] = []
-    sections = _labelled(_without_headings(sections, unsure))
+    sections = _spoken_apart(_labelled(_without_headings(sections, unsure)))
     found = contacts(document, sections)
     cv.basics = found.basics
     unsure += found.unsure
@@ -52,6 +56,9 @@ def resume(document: Document, sections: list[Section]) -> tuple[Resume, list[st
         if not _place(cv, section, unsure):
             unplaced += [{"section": section.title, "text": line.text} for line in section.lines]
     unplaced = [{"section": "", "text": text} for text in found.rest] + unplaced
+    titles = " ".join(section.title for section in sections)  # which the report has
+    held = " ".join([*_texts(msgspec.to_builtins(cv)), titles, *(one["text"] for one in unplaced)])
+    unplaced += [{"section": "", "text": text} for text in lost(_printed(document), held)]
     cv.meta = Meta(version="v1.0.0", annul={"unplaced": unplaced} if unplaced else {})
     used = msgspec.json.encode(cv).decode()
     if links := _other_links(document, used):
@@ -193,6 +200,48 @@ def _labelled(sections: list[Section]) -> list[Section]:
                 kept.append(line)
         section.lines = kept
     return out
+
+
+def _spoken_apart(sections: list[Section]) -> list[Section]:
+    """The rows on languages of a section on skills of all kinds, labelled in the margin, as a section of their own."""
+    out: list[Section] = []
+    for section in sections:
+        out.append(section)
+        if section.field not in ("skills", "other"):
+            continue
+        spoken = Section("languages", "", [], section.column)
+        kept: list[Line] = []
+        inside = False
+        for line in section.lines:
+            first, *rest = line.parts
+            row = line
+            if rest:
+                label = field_of(first.text)
+                inside = label == "languages" and has(LANGUAGES, " ".join(part.text for part in rest))
+                if inside:
+                    spoken.title = spoken.title or first.text
+                if inside or (spoken.lines and label == "skills"):
+                    row = Line(parts=rest, page=line.page, column=line.column, left=line.left, gap=line.gap)
+            (spoken.lines if inside else kept).append(row)
+        if spoken.lines:
+            section.lines = kept
+            section.field = "skills" if kept else section.field
+            out.append(spoken)
+    return out
+
+
+def _printed(document: Document) -> list[str]:
+    """The document's lines, each once, without page numbers."""
+    lines = [line.strip() for page in document.pages for line in page.text.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line and not PAGE.fullmatch(line)))
+
+
+def _texts(value: object) -> list[str]:
+    """All strings in a document."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for one in inner for text in _texts(one)]
 
 
 def _other_links(document: Document, used: str) -> list[str]:

@@ -12,7 +12,7 @@ from annul.jobs.import_pdf.offline.dates import periods
 from annul.jobs.import_pdf.offline.links import EMAIL, URL, network_of, profile_of, with_scheme
 from annul.jobs.import_pdf.offline.names import TITLES, cased, name_parts_of, set_name
 from annul.jobs.import_pdf.offline.sections import Section
-from annul.jobs.import_pdf.offline.words import POSITION, has, place_score
+from annul.jobs.import_pdf.offline.words import LABELS, POSITION, has, place_score
 from annul.jobs.pdf.document import Document
 from annul.jobs.pdf.headings import plain
 from annul.jobs.pdf.lines import Line, Segment
@@ -21,9 +21,11 @@ from annul.jobs.resume import Basics, Profile
 _PHONE = re.compile(r"(?<![\w@/])(?:\(?\+|00|\(?0|\(?\d)[\d\s().\-–/]{5,24}\d(?![\w@])(?!\s*[X*]{2})")
 _SEPARATORS = re.compile(r"\s{3,}|\s*[|•·▪●■◦∙⋅◇♦*]\s*|\s+[–—-]\s+|\s+/\s+")
 _LABELS = re.compile(
-    r"^(?:e-?mail|mail|courriel|correo|phone|tel|telephone|telefon|telefono|mobile|mob|cell|portable|handy|address|adresse|"
-    r"direccion|website|web|site|site web|homepage|url|linkedin|github|gitlab|twitter|x|portfolio|blog|location|"
-    r"ville|city|skype|fax|t|m|e|p|a|w|mailto|nom|name)\s*:\s*|^(?:tel|tél|mob|fax)\.:?\s*",
+    r"^(?:e-?mail|e-?mailadres|mail|courriel|correo(?: electr[oó]nico)?|phone|tel|t[eé]l[eé]phone|telefon|tel[eé]fono|"
+    r"telefone|telefoon|telem[oó]vel|mobile|mobil|mob|m[oó]vil|cell|cellulare|portable|handy|address|adresse|adres|"
+    r"anschrift|indirizzo|residenza|endere[cç]o|domicilio|woonplaats|wohnort|ort|home|work|"
+    r"direcci[oó]n|website|web|site|site web|homepage|url|linkedin|github|gitlab|twitter|x|portfolio|blog|location|"
+    r"ville|city|ciudad|citt[aà]|cidade|skype|fax|t|m|e|p|a|w|mailto|nom|name|naam|nombre|nome)\s*:\s*|^(?:tel|tél|mob|fax)\.:?\s*",
     re.IGNORECASE,
 )
 _PERSONAL = re.compile(
@@ -47,6 +49,8 @@ def contacts(document: Document, sections: list[Section]) -> Found:
         top.append(Section("contact", "", foot))
     page = min((line.page for section in sections for line in section.lines), default=1)  # the first with text
     head = [line for section in top if section.field == "top" for line in section.lines if line.page == page]
+    if not any(_may_name(part.text) for line in head for part in line.parts):  # under a heading such as "Personal data"
+        head += [line for section in top if section.field == "contact" for line in section.lines if line.page == page]
     basics = Basics()
     found = Found(basics=basics)
     name_parts = name_parts_of(
@@ -85,6 +89,11 @@ def contacts(document: Document, sections: list[Section]) -> Found:
         mail = next((link.uri for link in document.links if link.uri.lower().startswith("mailto:")), "")
         basics.email = mail[7:].partition("?")[0]
     return found
+
+
+def _may_name(text: str) -> bool:
+    """A line of letters that is no title of the document."""
+    return not TITLES.search(text) and sum(char.isalpha() for char in text) > 3 and not EMAIL.search(text)
 
 
 def _cut(part: Segment) -> list[tuple[str, Segment | None, int]]:
@@ -154,12 +163,21 @@ def _fill(
     users: list[tuple[str, Segment | None]] = []
     loose: list[tuple[str, Segment | None]] = []
     name = plain(basics.name)
+    rows = {
+        id(part) for _, part, _ in pieces if part is not None and (EMAIL.search(part.text) or URL.search(part.text))
+    }
     for whole, part, begin in pieces:
         text = whole
         tag = plain(match[0]) if (match := _LABELS.match(text)) else ""
         text = _LABELS.sub("", text).strip()
-        if not text or plain(text) == name or TITLES.fullmatch(text) or _PERSONAL.match(plain(text)):
-            if text and plain(text) != name:
+        if (
+            not text
+            or plain(text) == name
+            or TITLES.fullmatch(text)
+            or _PERSONAL.match(plain(text))
+            or plain(text) in LABELS
+        ):
+            if text and plain(text) != name and plain(text) not in LABELS:
                 found.rest.append(whole)
             continue
         if match := EMAIL.search(text):
@@ -196,6 +214,8 @@ def _fill(
             continue
         score = max(place_score(text), 0.95 if STREET.search(text) and (ZIP.search(text) or len(text) < 40) else 0.0)
         score = max(score, 0.9 if re.match(r"^(?:[A-Z]{1,2}-)?\d{4,5}\s+[^\W\d]", text) else 0.0)
+        if score >= 0.3 and id(part) in rows:
+            score += 0.2  # a town, in a row of contacts
         if score >= 0.4 and not has(POSITION, text):
             places.append((score, text))
         elif network_of(plain(text)):
@@ -225,6 +245,8 @@ def _labels(
         (first, above), (second, below) = loose[index - 1], loose[index]
         if above is None or below is None or above is below or above.font != below.font:
             continue
+        if first != above.text or second != below.text:
+            continue  # a piece of a row of several
         close = 0 < above.y - below.y < 1.8 * above.size and abs(above.size - below.size) < 0.2
         level = abs(above.x0 - below.x0) < 3 or abs(above.x0 + above.x1 - below.x0 - below.x1) < 6
         if close and level and len(second.split()) < 4:
@@ -263,7 +285,11 @@ def _labels(
         if len(siblings) > 1 and len(" · ".join(siblings)) < 60 and len(name_parts) > 0:
             basics.label = " · ".join(siblings)
             siblings = []
-        found.rest += [text for _, text in labels if text not in basics.label]
+        lost = [text for _, text in labels if text not in basics.label]
+        if not places and (town := next((text for text in lost if place_score(text) >= 0.3), "")):
+            places.append((0.3, town))
+            lost.remove(town)
+        found.rest += lost
 
 
 def _take_url(basics: Basics, text: str) -> None:

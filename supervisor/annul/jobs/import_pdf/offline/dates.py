@@ -1,4 +1,4 @@
-"""Dates and periods as CVs print them, in six languages, to JSON Resume's ISO 8601 strings.
+"""Dates and periods as CVs print them, in many languages, to JSON Resume's ISO 8601 strings.
 
 Only as precise as printed: "2019" stays ``2019``. A season is its year. "Present" and its like: no end.
 """
@@ -12,18 +12,18 @@ from datetime import date
 import msgspec
 
 _MONTHS = {
-    1: "january jan janvier janv januar jaenner janner enero ene gennaio gen janeiro",
-    2: "february feb fevrier fevr fev februar feber febrero febbraio fevereiro",
-    3: "march mar mars marz maerz marzo marco mrz",
-    4: "april apr avril avr abril abr aprile",
-    5: "may mai mayo maggio mag maio",
-    6: "june jun juin juni junio giugno giu junho",
-    7: "july jul juillet juil juli julio luglio lug julho",
-    8: "august aug aout agosto ago",
-    9: "september sep sept septembre septiembre set settembre setembro",
-    10: "october oct octobre oktober okt octubre ottobre ott outubro",
-    11: "november nov novembre noviembre novembro",
-    12: "december dec decembre dezember dez diciembre dic dicembre dezembro",
+    1: "january jan janvier janv januar jaenner janner enero ene gennaio gen janeiro januari stycznia styczen",
+    2: "february feb fevrier fevr fev februar feber febrero febbraio fevereiro fev februari luty lutego",
+    3: "march mar mars marz maerz marzo marco mrz maart mrt mars marzec marca",
+    4: "april apr avril avr abril abr aprile kwiecien kwietnia",
+    5: "may mai mayo maggio mag maio mei maj maja",
+    6: "june jun juin juni junio giugno giu junho czerwiec czerwca",
+    7: "july jul juillet juil juli julio luglio lug julho lipiec lipca",
+    8: "august aug aout agosto ago augustus augusti sierpien sierpnia",
+    9: "september sep sept septembre septiembre set settembre setembro wrzesien wrzesnia septiembre setiembre",
+    10: "october oct octobre oktober okt octubre ottobre ott outubro out pazdziernik pazdziernika",
+    11: "november nov novembre noviembre novembro listopad listopada",
+    12: "december dec decembre dezember dez diciembre dic dicembre dezembro grudzien grudnia",
 }
 MONTHS = {name: number for number, names in _MONTHS.items() for name in names.split()}
 _NAME = "|".join(sorted(MONTHS, key=len, reverse=True))
@@ -34,7 +34,9 @@ _SEASON = (
 _PRESENT = (
     r"present(?:e|ly)?|current(?:ly)?|now|today|ongoing|to date|till date|date|aujourd\W?hui|actuel(?:lement)?|"
     r"a ce jour|ce jour|en cours|a aujourd\W?hui|maintenant|heute|jetzt|gegenwart|laufend|aktuell|actualidad|"
-    r"actual(?:mente|idade)?|hoy|la fecha|oggi|attuale|presente|atualmente|in corso|en curso"
+    r"actual(?:mente|idade)?|hoy|la fecha|oggi|ad oggi|attuale|attualmente|presente|atualmente|atual|hoje|o momento|"
+    r"in corso|en curso|heden|nu|nutid|"
+    r"dags dato|pagaende|obecnie|dzis|still|jusqu\W?a present|a present|jusqu\W?a maintenant|dato|idag"
 )
 _YEAR = r"(?:19[4-9]\d|20[0-6]\d)"
 # The alternatives run from the most precise to the least; each is a date.
@@ -53,14 +55,16 @@ _DATE = rf"""(?:
   | (?P<year>(?<![a-z\d.,/$€£#+-]){_YEAR}(?![a-z\d]|[.,]\d|\s?(?:€|eur\b|%)))
 )"""
 _JOIN = (
-    r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\b(?:to|until|till|through|bis|a|au|al|hasta)\b|\bjusqu\W?(?:a|en|au)\b|/|"
+    r"\s*(?:-{1,3}|–|—|−|→|‐|‑|~|\b(?:to|until|till|through|thru|bis(?:\s+zum)?|a|ao|ate|au|al|hasta|fino\s+a[dl]?|tot(?:\s+en\s+met)?|t/m|til|do)\b|\bjusqu\W?(?:a|en|au)\b|/|"
     r"\be\b(?=\s+oggi))\s*(?:(?:la|the|l)\b\W*)?"
 )
 _EXPECTED = r"(?:expected|exp\.|est\.|anticipated|prevu|voraussichtlich|graduat\w+|expected graduation)?:?\s*"
 _FIRST = _DATE.replace("?P<", "?P<a")
-_SECOND = _DATE.replace("?P<", "?P<b")
+_SECOND = _DATE.replace("?P<", "?P<b").replace(
+    "(?<![a-z\\d.,/$€£#+-])", "(?<![a-z\\d.,$€£#+])"
+)  # "2015-2018", "2015/2016"
 _RANGE = re.compile(
-    rf"(?:(?:from|de|du|von|desde|dal|since|depuis(?:\s+le)?|seit|ab|\ben\b)\s+)?(?P<first>{_FIRST}){_JOIN}"
+    rf"(?:(?:from|de|du|von|vom|van|desde|da|dal|dall\W|since|depuis(?:\s+le)?|seit|ab|sinds|\ben\b)\s+)?(?P<first>{_FIRST}){_JOIN}"
     rf"(?:{_EXPECTED}(?P<second>{_SECOND})|(?P<now>(?:{_PRESENT})(?![a-z]))"
     r"|(?P<short>(?<=[-–—])(?:1[3-9]|[2-9]\d)(?!\d)))",
     re.VERBOSE,
@@ -75,8 +79,12 @@ _SHARED_NUMBER = re.compile(
     rf"(?<![\d/.-])(?P<first>0?[1-9]|1[0-2])\s?[-–—]\s?(?P<second>0?[1-9]|1[0-2])/(?P<year>{_YEAR})(?!\d)"
 )
 _SINCE = re.compile(
-    rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit|ab|desde|dal|from|a\s+partir\s+de)\s+(?P<first>{_FIRST})",
+    rf"(?<![a-z])(?P<word>since|depuis(?:\s+le)?|seit(?:\s+dem)?|ab|desde|dal|sinds|vanaf|sedan|from|od|a\s+partir\s+de)\s+(?P<first>{_FIRST})",
     re.VERBOSE,
+)
+# "2015 2018", "2019 Present", where a column of dates or a font has lost the dash: at the beginning only.
+_DASHLESS = re.compile(
+    rf"^\s*(?P<first>{_FIRST})\s{{1,3}}(?:(?P<second>{_SECOND})|(?P<now>(?:{_PRESENT})(?![a-z])))", re.VERBOSE
 )
 _OPEN = re.compile(rf"(?P<first>{_FIRST})\s*(?:-{{1,3}}|–|—|→)\s*$", re.VERBOSE)
 _ONE = re.compile(rf"(?P<first>{_FIRST})", re.VERBOSE)
@@ -123,6 +131,10 @@ def periods(text: str) -> list[Period]:
             if end and end[:4] < start[:4]:
                 continue
             found.append(Period(start, end, bool(match["now"]), match.start(), match.end()))
+    if (bare := _DASHLESS.match(low)) and free(bare):
+        start, end = _iso(bare, "a"), _iso(bare, "b") if bare["second"] else None
+        if start and (bare["now"] or (end and len(end) == len(start) and end > start)):
+            found.append(Period(start, end, bool(bare["now"]), bare.start(), bare.end()))
     for match in _SHARED.finditer(low):
         if free(match):
             year = match["year"]

@@ -6,12 +6,17 @@ import re
 
 import msgspec
 
-from annul.jobs.import_pdf.offline.dates import Period, fills, periods, without
-from annul.jobs.import_pdf.offline.grid import mend_periods, mend_words, ungrid
+from annul.jobs.import_pdf.offline.dates import Period, fills, flat, periods, without
+from annul.jobs.import_pdf.offline.grid import mend_periods, mend_titles, mend_words, ungrid, without_titles
 from annul.jobs.import_pdf.offline.sections import style_of
 from annul.jobs.import_pdf.offline.words import DEGREE, begins, place_score
 from annul.jobs.pdf.lines import Line, Segment
 
+# How long something lasted, as some print beside the dates: no date itself, and no name.
+_DURATION = re.compile(
+    r"\(?(?:\d+\+?\s*(?:y(?:ea)?rs?|m(?:o(?:nth)?s?)?|ans?|mois|jahre?n?|monate?n?|anos?|meses|mes|anni|anno|mesi|mese|"
+    r"jaar|maand(?:en)?)\.?,?\s*(?:and|et|und|y|e|en)?\s*)+\)?"
+)
 _TAIL = re.compile(r"\s+(?:in|of|en|at|chez|bei|im|à|@)$", re.IGNORECASE)  # what joins a run to the next
 
 
@@ -35,14 +40,50 @@ class Entry(msgspec.Struct):
 
 def entries(lines: list[Line]) -> list[Entry]:
     """The entries of a section, in order."""
-    lines = mend_periods(ungrid(mend_words(list(lines))))
+    lines = [line for line in lines if not _DURATION.fullmatch(flat(line.text))]
+    lines = mend_periods(ungrid(mend_titles(mend_words(without_titles(lines)))))
     if not lines:
         return []
     starts = _starts(lines)
     found: list[Entry] = []
     for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         found.append(_entry(lines[begin:end]))
-    return found
+    return _with_employers(found)
+
+
+def _with_employers(found: list[Entry]) -> list[Entry]:
+    """Posts that stand under one employer's name, each with that name in its head.
+
+    The employer's line has a look of its own, which the first entry begins with; a head without such a line is of the
+    employer above. An employer's line that has a period of its own, over its posts', is no post.
+    """
+    looks = [_look(entry.head[0]) if entry.head else None for entry in found]
+    outer = looks[0] if looks else None
+    if outer is None or all(look in (outer, None) for look in looks):
+        return found
+    above: list[Piece] = []  # the employer's line
+    inner: set[tuple[str, float, bool]] = set()  # how the lines of its posts look
+    out: list[Entry] = []
+    for index, entry in enumerate(found):
+        look = looks[index]
+        if look == outer:
+            top = entry.head[0].row
+            above = [piece for piece in entry.head if piece.row == top]
+            inner = {_look(piece) for piece in entry.head if piece.row != top and not piece.first}
+            follows = index + 1 < len(found) and looks[index + 1] not in (outer, None)
+            if follows and not (inner or entry.bullets or entry.prose):
+                continue
+        if look in (outer, None) or (inner and look not in inner):
+            out.append(entry)
+        else:
+            inner = inner or {look} if look else inner
+            shifted = [Piece(piece.text, piece.row + 1, piece.part, piece.first) for piece in entry.head]
+            out.append(Entry([*above, *shifted], entry.period, entry.bullets, entry.prose))
+    return out
+
+
+def _look(piece: Piece) -> tuple[str, float, bool]:
+    return piece.part.head, round(piece.part.size * 2) / 2, piece.part.head_bold
 
 
 def _is_body(line: Line) -> bool:
@@ -72,6 +113,8 @@ def _starts(lines: list[Line]) -> list[int]:
     anchors = [index for index, line in enumerate(lines) if _anchors(line)]
     if not anchors:
         return _starts_by_style(lines)
+    if apart := _starts_by_gaps(lines, anchors):
+        return apart
     first = next((index for index, line in enumerate(lines) if not line.bullet), 0)
     style = style_of(lines[first])[:3]  # capitals or not: an employer may be called NASA
     same = [
@@ -86,9 +129,16 @@ def _starts(lines: list[Line]) -> list[int]:
     offset = anchors[0] - first
     starts: list[int] = []
     floor = 0
+    looks = {style_of(line)[:3] for line in lines[first : anchors[0]]}  # of the lines above the first date
     for anchor in anchors:
         back = anchor
-        while back > floor and anchor - back < max(offset, 0) and not _is_body(lines[back - 1]):
+        while (
+            back > floor
+            and anchor - back < max(offset, 0)
+            and not _is_body(lines[back - 1])
+            and not _indented(lines[back - 1], lines[anchor].parts)
+            and style_of(lines[back - 1])[:3] in looks
+        ):
             back -= 1
         if starts and back <= starts[-1]:
             continue
@@ -96,6 +146,34 @@ def _starts(lines: list[Line]) -> list[int]:
         floor = anchor + 1
     starts[0] = 0
     return starts
+
+
+def _starts_by_gaps(lines: list[Line], anchors: list[int]) -> list[int]:
+    """Where wider gaps set entries apart, each with one date: these begin them; else nothing."""
+    gaps = sorted(line.gap for line in lines[1:] if line.gap > 0)
+    if not gaps or len(anchors) < 2:
+        return []
+    usual = gaps[len(gaps) // 2 - (len(gaps) % 2 == 0)]
+    starts = [0, *(index for index, line in enumerate(lines) if index and line.gap > max(1.25 * usual, usual + 2))]
+    ends = [*starts[1:], len(lines)]
+    each = all(sum(begin <= anchor < end for anchor in anchors) == 1 for begin, end in zip(starts, ends, strict=True))
+    return starts if each and not any(lines[index].bullet for index in starts) else []
+
+
+def _indented(line: Line, head: list[Segment]) -> bool:
+    """The line stands further right than the head that these are the parts of, and under none of them.
+
+    Browsers draw the marks of list items as shapes, which are no text: their indent is left.
+    """
+    found = periods(head[0].text)
+    if found and found[0].begin < 2 and not fills(head[0].text):
+        return False  # where the words begin after the date is not known
+    return (
+        len(line.parts) == 1
+        and line.x0 > head[0].x0 + 5
+        and all(abs(part.x0 - line.x0) > 4 and abs(part.x1 - line.x1) > 4 for part in head)
+        and all(abs(part.x0 + part.x1 - line.x0 - line.x1) > 8 for part in head)
+    )
 
 
 def _hangs(lines: list[Line], index: int) -> bool:
@@ -164,7 +242,7 @@ def _entry(lines: list[Line]) -> Entry:
     row = 0
     in_body = False
     last: list[str] | None = None
-    width = max((line.parts[0].x1 for line in lines if line.bullet or len(line.parts) == 1), default=0.0)
+    width = max((part.x1 for line in lines for part in line.parts), default=0.0)
     hang: float | None = None  # where the text of the list item stands
     previous: Line | None = None
     for line in lines:
@@ -189,7 +267,14 @@ def _entry(lines: list[Line]) -> Entry:
             period = dated[0]
         if not parts:
             continue
-        if not in_body and head and not line.bullet and not dated and (_is_body(line) or _complete(head, period)):
+        under = bool(head) and period is not None and _names_two(head) and _indented(line, [one.part for one in head])
+        if (
+            not in_body
+            and head
+            and not line.bullet
+            and not dated
+            and (_is_body(line) or under or _complete(head, period))
+        ):
             in_body = in_body or not all(place_score(text) >= 0.3 for _, text in parts)
         if not in_body and not line.bullet and row < 6:
             for part, text in parts:
@@ -218,6 +303,11 @@ def _entry(lines: list[Line]) -> Entry:
 def _complete(head: list[Piece], period: Period | None) -> bool:
     """The head says when, who and what: what follows is said about it."""
     return period is not None and sum(place_score(piece.text) < 0.3 for piece in head) >= 2
+
+
+def _names_two(head: list[Piece]) -> bool:
+    """The head has several pieces, or one that can be cut in two."""
+    return len(head) > 1 or bool(re.search(r",\s|\s[@|–—-]\s|\s(?:at|chez|bei)\s", head[0].text))
 
 
 def _runs_on(before: str, text: str, line: Line, previous: Line | None, width: float) -> bool:
@@ -268,6 +358,6 @@ def _pieces(part: Segment, text: str, row: int) -> list[Piece]:
         chunk = chunk.strip(" ,|·•–—-:")
         if chunk.startswith("(") and chunk.endswith(")"):
             chunk = chunk[1:-1]
-        if any(char.isalnum() for char in chunk):
+        if any(char.isalnum() for char in chunk) and not _DURATION.fullmatch(flat(chunk)):
             out.append(Piece(chunk, row, part))
     return out

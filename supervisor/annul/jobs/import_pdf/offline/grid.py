@@ -7,9 +7,30 @@ from collections import Counter
 
 from annul.jobs.import_pdf.offline.dates import fills, is_open, is_rest, periods
 from annul.jobs.import_pdf.offline.words import LANGUAGES, has
-from annul.jobs.pdf.lines import Line
+from annul.jobs.pdf.headings import plain
+from annul.jobs.pdf.lines import Line, Segment
 
+_UNFINISHED = re.compile(
+    r"(?:\b(?:in|of|and|the|for|et|de|des|du|en|und|für|im|der|y|del|di|e|do|da|van)|&|-|,)$", re.IGNORECASE
+)
+_COLUMNS = set(
+    """period|periode|periodo|zeitraum|date|dates|datum|data|fecha|year|years|jahr|annee|annees|ano|anno|jaar|from|to|
+    von|bis|du|au|desde|hasta|dal|al|employer|company|organisation|organization|employeur|entreprise|societe|
+    arbeitgeber|firma|unternehmen|empresa|azienda|datore di lavoro|werkgever|bedrijf|position|post|role|job title|
+    poste|fonction|intitule|tatigkeit|funktion|puesto|cargo|ruolo|mansione|posizione|functie|school|institution|
+    university|etablissement|ecole|schule|hochschule|centro|istituto|scuola|instituicao|degree|qualification|diplome|
+    abschluss|titulo|titolo|diploma|curso|subject|place|location|lieu|ort|lugar|luogo|plaats|grade|note|result|
+    description|beschreibung|missions|taken|qualification obtained""".replace("\n", " ").split("|")
+)
+_COLUMNS = {" ".join(word.split()) for word in _COLUMNS}
 _DASH = re.compile(r"\s*(?:-{1,3}|–|—|→|\bto\b|\bà\b|\bbis\b|\ba\b)(?=\s|$)")
+
+
+def without_titles(lines: list[Line]) -> list[Line]:
+    """A table's rows without the row of its columns' titles."""
+    return [
+        line for line in lines if len(line.parts) < 2 or not all(plain(part.text) in _COLUMNS for part in line.parts)
+    ]
 
 
 def ungrid(lines: list[Line]) -> list[Line]:
@@ -33,7 +54,8 @@ def ungrid(lines: list[Line]) -> list[Line]:
     if len(columns) < 2:
         return lines
     right = [part for line in wide for part in line.parts[1:]]
-    if sum(len(part.text) < 22 and fills(part.text) for part in right) > 0.3 * len(right):
+    beside = [part for line in wide for part in line.parts[1:] if not fills(line.parts[0].text)]
+    if sum(len(part.text) < 22 and fills(part.text) for part in beside) > 0.3 * len(right):
         return lines
     first = [line for line in wide if abs(line.parts[0].x0 - columns[0]) < 10]
     if len(first) < 0.6 * len(wide):
@@ -62,6 +84,44 @@ def ungrid(lines: list[Line]) -> list[Line]:
                 gap = 999.0 if index and not any(done.left == left for done in out) else line.gap
                 out.append(Line(parts=parts, page=line.page, column=line.column, left=left, gap=gap))
     return out
+
+
+def mend_titles(lines: list[Line]) -> list[Line]:
+    """Join a title that breaks over two lines of a narrow column: both in one look, the first full or unfinished."""
+    out: list[Line] = []
+    right = max((part.x1 for line in lines for part in line.parts), default=0.0)
+    taken: set[int] = set()
+    for index, line in enumerate(lines):
+        below = lines[index + 1] if index + 1 < len(lines) else None
+        for place, part in enumerate(line.parts):
+            if below is None or id(part) in taken or part.bullet or not 0 < below.gap < 1.6 * part.size:
+                continue
+            end = line.parts[place + 1].x0 - part.size if place + 1 < len(line.parts) else right
+            for rest in below.parts:
+                if rest.bullet or id(rest) in taken or abs(rest.x0 - part.x0) > 2 or not _is_rest(part, rest, end):
+                    continue
+                part.text, part.x1 = f"{part.text} {rest.text}", max(part.x1, rest.x1)
+                part.runs = []
+                taken.add(id(rest))
+                break
+        parts = [part for part in line.parts if id(part) not in taken]
+        if parts:
+            out.append(Line(parts=parts, page=line.page, column=line.column, left=line.left, gap=line.gap))
+    return out
+
+
+def _is_rest(part: Segment, rest: Segment, end: float) -> bool:
+    """The title runs on in `rest`. `end` is how far right it could have gone."""
+    alike = (part.head, part.head_bold) == (rest.head, rest.head_bold) and abs(part.size - rest.size) < 0.3
+    words = part.text.split()
+    if not alike or len(words) > 9 or len(rest.text.split()) > 6 or periods(part.text) or periods(rest.text):
+        return False
+    if part.text.endswith((".", ":", ";")) or "," in rest.text:
+        return False
+    if not part.head_bold:
+        return bool(_UNFINISHED.search(part.text)) and not rest.text.endswith(".") and len(words) < 7
+    full = part.x1 + len(rest.text.split()[0]) * 0.55 * part.size > end
+    return full or rest.text[:1].islower() or bool(_UNFINISHED.search(part.text))
 
 
 def mend_periods(lines: list[Line]) -> list[Line]:

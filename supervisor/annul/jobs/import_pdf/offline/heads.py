@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
-from annul.jobs.import_pdf.offline.entries import Entry
+from annul.jobs.import_pdf.offline.entries import Entry, Piece
 from annul.jobs.import_pdf.offline.links import URL
-from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, has, matched, place_score
+from annul.jobs.import_pdf.offline.words import DEGREE, POSITION, begins, has, matched, place_score
 
-_AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_AT = re.compile(r"\s+(?:at|@|chez|bei|en|presso|bij|for|pour)\s+|\s*@\s*", re.IGNORECASE)
+_SURELY_AT = re.compile(r"\s(?:at|@|chez|bei|presso|bij)\s+(?:[Tt]he\s+)?[A-ZÀ-Þ]")
 _DASHED = re.compile(r"\s+[—–]\s+")
 _LEADING_AT = re.compile(r"^(?:at|@|chez|bei|presso)\s+|^@", re.IGNORECASE)
 
@@ -37,8 +38,10 @@ def split(entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]) -> 
     towns = [_town(texts, what, who) for texts in heads]
     cut = sum(town is not None for town in towns) >= 0.55 * max(1, sum(bool(texts) for texts in heads))
     votes: Counter[int] = Counter()
-    for texts in heads:
+    for entry, texts in zip(entries, heads, strict=True):
+        aside = {piece.text for piece in entry.head if _is_aside(piece, entry)}
         for index, text in enumerate(texts):
+            votes[index] += 15 * (text in aside)
             votes[index] += round(100 * (place_score(text) - 0.4 * (has(what, text) + has(who, text)) - 0.05))
     usual = max(votes, key=lambda index: votes[index], default=0)
     out: list[tuple[list[str], str]] = []
@@ -71,6 +74,14 @@ def split(entries: list[Entry], what: re.Pattern[str], who: re.Pattern[str]) -> 
                 rest[index : index + 1] = pieces
         out.append(([piece for piece in rest if piece], place))
     return out
+
+
+def _is_aside(piece: Piece, entry: Entry) -> bool:
+    """At the right of a row, in a lighter print than what the row begins with: a place more often than a name."""
+    first = next(other for other in entry.head if other.row == piece.row)
+    return (
+        piece.part is not first.part and piece.part.x0 > first.part.x1 and first.part.head_bold > piece.part.head_bold
+    )
 
 
 def _town(texts: list[str], what: re.Pattern[str], who: re.Pattern[str]) -> tuple[str, str, str, bool] | None:
@@ -108,7 +119,8 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
         if len(parts) < 2:
             continue
         kinds = [(matched(what, part), matched(who, part)) for part in parts]
-        if pattern == _AT.pattern and not (kinds[0][0] or kinds[-1][1]):
+        sure = bool(_SURELY_AT.search(text)) and what is not DEGREE
+        if pattern == _AT.pattern and not (kinds[0][0] or kinds[-1][1] or sure):
             continue
         if pattern in (r",\s+", r"\s+/\s+") and not any(one for one, _ in kinds) and not any(two for _, two in kinds):
             continue
@@ -122,7 +134,10 @@ def _cut(text: str, place: str, what: re.Pattern[str], who: re.Pattern[str]) -> 
             kinds = [(matched(what, part), matched(who, part)) for part in parts]
             joined: list[str] = [parts[0]]
             for part, kind, before in zip(parts[1:], kinds[1:], kinds, strict=False):
-                alike = (kind[0] > kind[1]) == (before[0] > before[1]) or (what is DEGREE and kind == (0, 0))
+                alike = (kind[0] > kind[1]) == (before[0] > before[1]) and (kind[1] > kind[0]) <= (
+                    before[1] > before[0]
+                )
+                alike = alike or (what is DEGREE and kind == (0, 0))
                 if alike and len(parts) - len(joined) > 1:
                     joined[-1] = f"{joined[-1]}, {part}"
                 else:
@@ -179,15 +194,10 @@ def assign(
         chosen, other = other, chosen
     rest = pieces[2:]
     if rest:
-        kinds = [(matched(who, piece) - matched(what, piece), piece) for piece in rest]
+        kinds = [(matched(who, piece) - matched(what, piece) + begins(who, piece), piece) for piece in rest]
         best = max(kinds, key=lambda kind: kind[0])
         # Three pieces, none of the first two a school: the third may be.
-        if (
-            what is DEGREE
-            and best[0] > 0
-            and not matched(who, other)
-            and (matched(what, other) or not matched(what, chosen))
-        ):
+        if what is DEGREE and best[0] > 0 and not matched(who, other):
             rest[rest.index(best[1])] = other
             other = best[1]
         elif what is POSITION and not matched(what, chosen):

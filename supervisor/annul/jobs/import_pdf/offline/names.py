@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from annul.jobs.import_pdf.offline.links import EMAIL
-from annul.jobs.import_pdf.offline.words import POSITION, has, place_score
+from annul.jobs.import_pdf.offline.words import LABELS, POSITION, has, place_score
 from annul.jobs.pdf.document import Document
 from annul.jobs.pdf.headings import field_of, plain
 from annul.jobs.pdf.lines import Line, Segment
 from annul.jobs.resume import Basics
 
 TITLES = re.compile(
-    r"\b(?:curriculum\s+vit(?:ae|æ)|r[eé]sum[eé]|cv|lebenslauf|hoja de vida|bewerbung)\b", re.IGNORECASE
+    r"\b(?:curr[ií]cul(?:um|o)(?:\s+v[ií]t(?:ae|æ))?|r[eé]sum[eé]|cv|lebenslauf|hoja de vida|bewerbung|europass)\b",
+    re.IGNORECASE,
 )
+# What a form prints before the name.
+_LABEL = re.compile(
+    r"(?:full )?name|nom|nom et prenom|prenom et nom|nom prenom|nombre|nombre y apellidos|nome|nome e cognome|"
+    r"nome completo|nombre completo|naam|vor und (?:nach|zu)name|vorname und name|name vorname|"
+    r"surname s first name s|first name s surname s|apellido s nombre s|cognome nome"
+)
+_GIVEN = re.compile(r"(?:first|given) names?|vornamen?|prenoms?|nombres?|voornamen?|nome")
+_FAMILY = re.compile(
+    r"(?:last|family) name|surname|nachname|familienname|zuname|nom(?: de famille)?|apellidos?|cognome|achternaam|"
+    r"sobrenome"
+)
+# Words in names that are written small.
+_PARTICLES = {
+    "de", "del", "de'", "della", "dello", "di", "da", "do", "dos", "das", "du", "des", "la", "le", "las", "los", "van",
+    "von", "vom", "zu", "zum", "zur", "den", "der", "ten", "ter", "te", "el", "al", "bin", "ibn", "ben", "y", "e",
+    "af", "av", "und", "st.",
+}  # fmt: skip
 
 
 def name_parts_of(head: list[Line], document: Document) -> list[Segment]:
     """The segments of the name: the largest print that could be one."""
+    if labelled := _labelled(head):
+        return labelled
     best: list[Segment] = []
     best_score = 0.0
     flat = [(index, part) for index, line in enumerate(head[:25]) for part in line.parts]
@@ -34,7 +56,7 @@ def name_parts_of(head: list[Line], document: Document) -> list[Segment]:
         score += 0.4 if plain(text) and plain(text) in author else 0.0
         score += 0.5 * min(2, sum(len(word) > 2 and word in local for word in plain(text).split()))
         score -= 1.2 if has(POSITION, text) else 0.0
-        score -= 1.0 if field_of(text) else 0.0
+        score -= 1.0 if field_of(text) or plain(text) in LABELS else 0.0
         score -= 0.8 if place_score(text) > 0.8 else 0.0
         score += 0.1 if part.bold else 0.0
         if score > best_score:
@@ -64,6 +86,29 @@ def name_parts_of(head: list[Line], document: Document) -> list[Segment]:
     return best
 
 
+def _labelled(head: list[Line]) -> list[Segment]:
+    """The name of a form: what stands after "Name" in its row, or after "First name" and "Surname" in theirs."""
+    given: list[Segment] = []
+    family: list[Segment] = []
+    for line in head:
+        first, *others = line.parts
+        label, colon, rest = first.text.partition(":")
+        word = plain(label)
+        if colon and rest.strip() and not others:
+            others = [msgspec.structs.replace(first, text=rest.strip(), runs=[])]
+            # The piece stands for its whole line: what is used of it must not be read as a contact again.
+            line.parts[0] = others[0]
+        if len(others) != 1 or not _could_be_name(others[0].text):
+            continue
+        if _LABEL.fullmatch(word) and len(others[0].text.split()) > 1:
+            return others
+        if _FAMILY.fullmatch(word):
+            family = family or others
+        elif _GIVEN.fullmatch(word):
+            given = given or others
+    return [*given, *family] if given and family else []
+
+
 def _bare(text: str) -> str:
     """A line without "Curriculum vitae" and what follows a separator."""
     text = re.split(r"\s*[|·•,]\s*|\s+[–—-]\s+|\s{3,}", text)[0]
@@ -79,6 +124,7 @@ def _could_be_name(text: str) -> bool:
     letters = [char for char in text if char.isalpha()]
     if len(letters) < 0.75 * len(text.replace(" ", "")):
         return False
+    words = [word for word in words if word.casefold() not in _PARTICLES] or words
     capital = sum(word[:1].isupper() or not word[:1].isascii() or not word[:1].isalpha() for word in words)
     return (capital >= 0.6 * len(words) and not text.endswith(".")) or (len(words) >= 2 and text.isupper())
 

@@ -11,15 +11,15 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from annul.jobs.import_pdf.offline.dates import periods
+from annul.jobs.import_pdf.offline.dates import fills, periods
 from annul.jobs.pdf.columns import arrange
 from annul.jobs.pdf.document import Document
-from annul.jobs.pdf.headings import field_of
-from annul.jobs.pdf.lines import Line
+from annul.jobs.pdf.headings import field_of, told_by_a_word
+from annul.jobs.pdf.lines import Line, Segment
 
 Style = tuple[str, float, bool, bool]  # font, size, bold, capitals
 _NUMBERS = re.compile(r"\d+")
-_PAGE = re.compile(
+PAGE = re.compile(
     r"^(?:page|seite|pagina|página)?\s*\d+\s*(?:(?:/|of|sur|von|de|di)\s*\d+)?$|\b(?:page|seite|página)\s+\d+\s+(?:of|sur|von|de)\s+\d+$",
     re.IGNORECASE,
 )
@@ -46,10 +46,17 @@ def lines_of(document: Document) -> list[Line]:
         for line in page:
             margin = line.y < 0.09 * heights[line.page] or line.y > 0.93 * heights[line.page]
             repeated = len(pages) > 1 and seen[_NUMBERS.sub("#", line.text)] > 1
-            if margin and (repeated or _PAGE.search(line.text)) and not (line.page == 1 and line.y > 100):
+            if margin and (repeated or PAGE.search(line.text)) and not (line.page == 1 and line.y > 100):
+                continue
+            if line.y < 0.06 * heights[line.page] and line.gap > 3 * line.size and _is_imprint(line):
                 continue
             out.append(line)
     return out
+
+
+def _is_imprint(line: Line) -> bool:
+    """What a template prints at a page's foot: the day, the page, whose template it is."""
+    return all(fills(part.text) or PAGE.search(part.text) or "©" in part.text for part in line.parts)
 
 
 def style_of(line: Line) -> Style:
@@ -62,6 +69,7 @@ def style_of(line: Line) -> Style:
 
 def split(lines: list[Line]) -> list[Section]:
     """Sections in reading order. The first is what stands before any heading ("top"); it may be empty."""
+    lines = _whole_headings(lines)
     heads = _headings(lines)
     sections = [Section("top", "", [])]
     now = sections[0]
@@ -102,26 +110,78 @@ def _continued(
     return by_left[near] if near is not None and abs(near - line.left) < 12 else now
 
 
+def _whole_headings(lines: list[Line]) -> list[Line]:
+    """The lines, with headings that break over two lines of a narrow column made one."""
+    out: list[Line] = []
+    for line in lines:
+        if out and (rest := _rest_in_margin(out[-1], line)):
+            first, *others = out[-1].parts
+            whole = msgspec.structs.replace(first, text=f"{first.text} {rest.text}", x1=max(first.x1, rest.x1), runs=[])
+            out[-1] = msgspec.structs.replace(out[-1], parts=[whole, *others])
+            if line.parts[1:]:
+                out.append(msgspec.structs.replace(line, parts=line.parts[1:]))
+        elif out and _is_rest_of_heading(out[-1], line):
+            first, second = out[-1].parts[0], line.parts[0]
+            whole = msgspec.structs.replace(
+                first, text=f"{first.text} {second.text}", x1=max(first.x1, second.x1), runs=[]
+            )
+            out[-1] = msgspec.structs.replace(out[-1], parts=[whole])
+        else:
+            out.append(line)
+    return out
+
+
+def _rest_in_margin(above: Line, line: Line) -> Segment | None:
+    """The second line of a heading that hangs in the margin, beside the text of its section."""
+    first, second = above.parts[0], line.parts[0]
+    if len(above.parts) < 2 or (above.page, above.column) != (line.page, line.column) or line.bullet:
+        return None
+    alike = (first.head, first.head_bold) == (second.head, second.head_bold) and abs(first.size - second.size) < 0.3
+    level = abs(first.x0 - second.x0) < 3 or abs(first.x1 - second.x1) < 3
+    if not alike or not level or second.x1 > above.parts[1].x0 or not 0 < line.gap < 1.7 * line.size:
+        return None
+    fields = field_of(first.text), field_of(second.text)
+    joined = field_of(f"{first.text} {second.text}")
+    return second if joined is not None and (None in fields or fields[0] == fields[1]) else None
+
+
+def _is_rest_of_heading(above: Line, line: Line) -> bool:
+    if len(above.parts) > 1 or len(line.parts) > 1 or above.bullet or line.bullet:
+        return False
+    first, second = above.parts[0], line.parts[0]
+    if (above.page, above.column) != (line.page, line.column) or style_of(above) != style_of(line):
+        return False
+    if not 0 < line.gap < 1.7 * line.size or len(first.text) + len(second.text) > 50:
+        return False
+    fields = field_of(first.text), field_of(second.text)
+    return field_of(f"{first.text} {second.text}") is not None and (None in fields or fields[0] == fields[1])
+
+
 def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     """Index of each heading's line: its field and its words."""
     known: dict[int, str] = {}
     used: Counter[Style] = Counter()
+    if not lines:
+        return {}
+    body = _body(lines)
+    margin = Counter(round(line.parts[0].x1) for line in lines if len(line.parts) > 1 and field_of(line.parts[0].text))
     for index, line in enumerate(lines):
         if line.bullet:
             continue
         used[style_of(line)] += 1
         text = line.parts[0].text.rstrip(" :")
         if (
-            text[:1].islower()
+            (text[:1].islower() and not (_stands_out(line.parts[0], body) and len(line.parts) == 1))
             or text.endswith((".", ","))
             or (line.parts[0].text.endswith(":") and len(line.parts) > 1)
         ):
             continue
-        if (field := field_of(text)) and (len(line.parts) == 1 or _hangs(line)):
+        if (field := field_of(text)) and (
+            len(line.parts) == 1 or _hangs(line) or sum(margin[round(line.parts[0].x1) + by] for by in (-1, 0, 1)) > 1
+        ):
             known[index] = field
     if not known:
         return {}
-    body = _body(lines)
     by_style: dict[Style, list[int]] = defaultdict(list)
     for index in known:
         by_style[style_of(lines[index])].append(index)
@@ -130,12 +190,17 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
         distinct = style[2] or style[3] or style[1] > body[1] + 0.7 or style[0] != body[0]
         if distinct and len(indices) >= 0.25 * used[style] and (len(indices) > 1 or _strong(known[indices[0]])):
             good.add(style)
+    good |= {
+        style
+        for style, indices in by_style.items()
+        if style[3] and any(style[:3] == other[:3] for other in good) and len(indices) >= 0.25 * used[style]
+    }  # the same, in capitals
     if good:
         # A style below the headings' own (a group of skills named "Tools") heads nothing, unless it is used in a
         # column that has no other.
         main = max(good, key=lambda style: (len({known[index] for index in by_style[style]}), style[1]))
         columns = {lines[index].column for index in by_style[main]}
-        for style in list(good - {main}):
+        for style in [one for one in good if one[:3] != main[:3] or one[3] < main[3]]:
             lesser = style[1] < main[1] - 0.4 and not (style[2] > main[2]) and not (style[3] > main[3])
             few = len({known[index] for index in by_style[style]}) < 2
             if (
@@ -161,6 +226,11 @@ def _headings(lines: list[Line]) -> dict[int, tuple[str, str]]:
     loud = {style for style in good if style[2] or style[3] or style[1] > body[1] + 0.7}
     heads.update(_unknown(lines, heads, used, loud, by_style))
     return heads
+
+
+def _stands_out(part: Segment, body: Style) -> bool:
+    """Bolder or larger than the text: it may be a heading in small letters."""
+    return (part.head_bold and not body[2]) or part.size > body[1] + 1.4
 
 
 def _hangs(line: Line) -> bool:
@@ -206,12 +276,13 @@ def _unknown(
             continue
         if index < first and line.page == 1 and line.column == lines[first].column:
             continue  # the name, perhaps
-        # Many lines in this style, few of them known: it is the style of titles in entries.
-        if len(by_style[style]) < 0.5 * used[style] or len(by_style[style]) < 2:
-            continue
         text = line.parts[0].text
+        told = told_by_a_word(text)
+        # Many lines in this style, few of them known: it is the style of titles in entries.
+        if not told and (len(by_style[style]) < 0.5 * used[style] or len(by_style[style]) < 2):
+            continue
         words = len(text.split())
         aligned = any(abs(line.x0 - left) < 3 for left in lefts) or style[3]
         if 0 < words <= 6 and not periods(text) and "@" not in text and len(text) > 2 and aligned:
-            found[index] = ("other", text)
+            found[index] = (told or "other", text)
     return found

@@ -1,0 +1,123 @@
+"""Who may what: every verb for every role, whose jobs are whose, and how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from annul import access
+from annul.access import Grant, Role
+from annul.errors import Refused
+from annul.rates import Rates
+from annul_client import wire
+
+ADMIN = Grant(name="uid:0", role=Role.ADMIN, local=True)
+FAR_ADMIN = Grant(name="key:boss", role=Role.ADMIN)
+GROUP = Grant(name="uid:1000", role=Role.SUBMIT, local=True)
+WEB = Grant(name="key:web", role=Role.SUBMIT, user="u1")
+READER = Grant(name="key:eye", role=Role.READ)
+
+LOOKS = {"ping", "get", "list", "wait", "events", "logs", "result", "output", "types"}
+CHANGES = {"submit", "submit_many", "cancel", "purge"}
+
+
+def requests() -> dict[str, wire.Request]:
+    """One of each verb."""
+    one = wire.Submit(type="t")
+    filled: dict[str, wire.Request] = {
+        "ping": wire.Ping(),
+        "get": wire.Get(id="j"),
+        "list": wire.List(),
+        "wait": wire.Wait(id="j"),
+        "events": wire.Events(),
+        "logs": wire.Logs(id="j"),
+        "result": wire.Result(id="j"),
+        "output": wire.Output(id="j", name="f"),
+        "types": wire.Types(),
+        "submit": one,
+        "submit_many": wire.SubmitMany(jobs=[one]),
+        "cancel": wire.Cancel(id="j"),
+        "purge": wire.Purge(id="j"),
+    }
+    assert set(filled) == wire.VERBS  # a verb that is added says here who may ask for it
+    return filled
+
+
+@pytest.mark.parametrize("verb", sorted(LOOKS | CHANGES))
+def test_each_verb_needs_a_role(verb: str) -> None:
+    request = requests()[verb]
+    for grant in (ADMIN, FAR_ADMIN, GROUP, WEB):
+        access.check(grant, request)
+    if verb in LOOKS:
+        access.check(READER, request)
+    else:
+        with pytest.raises(Refused, match="key:eye may read only") as refused:
+            access.check(READER, request)
+        assert refused.value.code == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("grant", "user", "submitted_by", "sees", "owns"),
+    [
+        (ADMIN, "u2", "key:web", True, True),
+        (FAR_ADMIN, "u2", "uid:1000", True, True),
+        (GROUP, "u2", "uid:1000", True, True),
+        (GROUP, "u2", "uid:1001", True, False),
+        (GROUP, "u2", "key:web", True, False),
+        (WEB, "u1", "key:web", True, True),
+        (WEB, "u1", "uid:1000", True, True),  # its user's, whoever submitted it
+        (WEB, "u2", "key:web", False, False),  # of a user that it was bound to before
+        (READER, "u2", "key:eye", True, False),
+    ],
+)
+def test_whose_jobs_are_whose(grant: Grant, user: str, submitted_by: str, sees: bool, owns: bool) -> None:
+    assert grant.sees(user) is sees
+    assert (grant.sees(user) and grant.owns(user, submitted_by)) is owns
+    if not owns:
+        with pytest.raises(Refused):
+            grant.check_owns("j", user, submitted_by) if sees else _not_seen()
+
+
+def _not_seen() -> None:
+    raise Refused("not_found", "")
+
+
+@pytest.mark.parametrize(
+    ("grant", "type_", "privileged", "may"),
+    [
+        (ADMIN, "exec", True, True),
+        (FAR_ADMIN, "exec", True, False),  # an admin's key is stolen more easily than root
+        (GROUP, "exec", True, False),
+        (GROUP, "import-pdf", False, True),
+        (WEB, "import-pdf", False, True),
+        (Grant(name="key:a", role=Role.SUBMIT, types=frozenset({"exec"})), "exec", True, True),
+        (Grant(name="key:a", role=Role.SUBMIT, types=frozenset({"exec"})), "import-pdf", False, False),
+    ],
+)
+def test_which_types_may_be_submitted(grant: Grant, type_: str, privileged: bool, may: bool) -> None:
+    if may:
+        grant.check_type(type_, privileged=privileged)
+    else:
+        with pytest.raises(Refused, match=type_) as refused:
+            grant.check_type(type_, privileged=privileged)
+        assert (refused.value.code, refused.value.field) == ("forbidden", "type")
+
+
+def test_whose_jobs_are_submitted() -> None:
+    assert GROUP.user_for("u7") == "u7"
+    assert GROUP.user_for("") == ""
+    assert WEB.user_for("") == "u1"
+    assert WEB.user_for("u1") == "u1"
+    with pytest.raises(Refused, match="of user u1 only"):
+        WEB.user_for("u2")
+
+
+def test_rates() -> None:
+    """A burst is served, and then so many a second; one's haste is not another's."""
+    rates = Rates(2)
+    assert [rates.take("a", 0.0) for _ in range(21)] == [True] * 20 + [False]
+    assert rates.take("b", 0.0)
+    assert not rates.take("a", 0.4)
+    assert rates.take("a", 0.5)
+    assert not rates.take("a", 0.6)
+    assert [rates.take("a", 1000.0) for _ in range(21)] == [True] * 20 + [False]
+    assert all(Rates(0).take("a", 0.0) for _ in range(10_000))
