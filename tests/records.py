@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from annul.runtime.launch import Launch
+from annul.runtime.limits import Limits
 from annul.store import JobRecord
 
 
@@ -48,7 +49,7 @@ def launch(**values: Any) -> Launch:
         "user_dir": "/nowhere",
         "notify": "/nowhere",
         "env": {},
-        "memory_bytes": None,
+        "limits": Limits(),
         "grace_s": 5.0,
         "signal_tree": False,
         "orphan_grace_s": 60.0,

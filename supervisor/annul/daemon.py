@@ -481,6 +481,7 @@ class Daemon:
             return None
         own = parent / tree.daemons_group(self.config.state_dir)
         own.mkdir(exist_ok=True)
+        tree.pass_on_controllers(parent, own)
         return own
 
     def _serve(self) -> Server:

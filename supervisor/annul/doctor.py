@@ -22,11 +22,12 @@ from pathlib import Path
 
 import msgspec
 
-from annul import places, prctl, proc, server, store, tree
+from annul import landlock, places, prctl, proc, server, store, tree
 from annul._version import __version__
 from annul.catalog import Catalog
 from annul.config import Config
 from annul.errors import StartError
+from annul.runtime import confine
 from annul_client.wire import Pong
 
 _PACKAGES = ("pyzmq", "msgspec", "psutil", "click", "pypdf", "openai")
@@ -87,6 +88,7 @@ def examine(config: Config, *, check_store: bool = False) -> Iterator[Finding]:
     yield from _kernel()
     yield from _proc_files()
     yield from _tree(config)
+    yield from _containment(config)
     yield from _runtime(config)
     yield from _state(config)
     yield from _store(config, whole=check_store)
@@ -168,6 +170,29 @@ def _tree(config: Config) -> Iterator[Finding]:
     else:
         why = _why(tree.usable_cgroup)
         yield Finding("tree", Level.WARNING, f"by session, since {why}: {_NOT_CAUGHT}", _DELEGATE)
+
+
+def _containment(config: Config) -> Iterator[Finding]:
+    version = landlock.abi()
+    lacks = confine.lacking(version)
+    if lacks:
+        advice = (
+            "jobs that call ctx.confine do without that (docs/security.md): a newer kernel, or a container's seccomp"
+        )
+        yield Finding("confined", Level.WARNING, "; ".join(lacks), f"{advice} profile that allows it, has it")
+    else:
+        yield Finding("confined", Level.OK, f"files, signals and sockets can be refused (Landlock ABI {version})")
+    parent = tree.find_cgroup() if config.tree != tree.SessionTree.name else None
+    found = tree.controllers(parent) if parent is not None else []
+    missing = [name for name in tree.CONTROLLERS if name not in found]
+    if missing:
+        about = (
+            f"not delegated: {', '.join(missing)}; memory_bytes is counted for each process, max_processes not at all"
+        )
+        advice = "Delegate=yes and DelegateSubgroup=daemon in the unit (systemd 254) have them"
+        yield Finding("cgroup", Level.INFO, about, advice)
+    else:
+        yield Finding("cgroup", Level.OK, f"{' and '.join(found)} of a job can be limited as a whole")
 
 
 def _why(attempt: Callable[[], object]) -> str:

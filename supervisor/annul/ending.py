@@ -188,6 +188,7 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
     if active.launch_error:
         message = f"its process could not be started: {active.launch_error}"
         return ErrorInfo(code="launch_failed", message=message)
+    job_type = active.known.type
     match conclusion.code:
         case "":
             return ended.error if ended else None
@@ -205,6 +206,13 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
                 f"{_how(active.status)}"
             )
             return ErrorInfo(code="outcome", message=message)
+        case "lost" | "crashed" if active.tree.ran_out_of_memory():
+            most = (job_type.memory_bytes or 0) // 2**20
+            message = f"the job's processes together needed more memory than they may have ({most} MiB)"
+            return ErrorInfo(code="out_of_memory", message=message)
+        case "crashed" if _signal(active.status) == signal.SIGXCPU and job_type.cpu_s is not None:
+            message = f"the job took more processor time than a process of it may have ({job_type.cpu_s} s)"
+            return ErrorInfo(code="cpu_limit", message=message)
         case "lost":
             message = "the job ended without an outcome while no daemon ran; see its log"
         case "orphaned":
@@ -266,9 +274,14 @@ def _readable(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _signal(status: int | None) -> int | None:
+    """What ended it; None: nothing did, or nobody saw how."""
+    return os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
+
+
 def _how(status: int | None) -> str:
     if status is None:
         return "nobody saw how"
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    if (signum := _signal(status)) is not None:
+        return f"killed by {signal.Signals(signum).name}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"

@@ -44,7 +44,11 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     interrupt: Interrupt
     preload: tuple[str, ...]  # modules that the process it is forked from has imported already
     on_shutdown: OnShutdown  # what becomes of a running job when the daemon stops
-    memory_bytes: int | None  # RLIMIT_DATA of the job's processes
+    memory_bytes: int | None  # RLIMIT_DATA of each of its processes; of all together where a controller is delegated
+    cpu_s: int | None  # of processor time, for each of its processes
+    max_open_files: int | None  # of each of its processes; None: 1,024, which it may raise
+    max_processes: int | None  # of the job at once, threads too, where a controller is delegated
+    no_new_privs: bool  # sudo and other set-user-id programs give it nothing
     max_running: int | None  # of this type at once; the daemon's configuration may set another
     env: tuple[str, ...]  # names of the daemon's environment variables that the job gets
     signal_tree: bool  # SIGTERM goes to the whole tree, not to the leader only (for commands)
@@ -66,6 +70,10 @@ def job(
     preload: tuple[str, ...] = (),
     on_shutdown: OnShutdown = "queue",
     memory_bytes: int | None = None,
+    cpu_s: int | None = None,
+    max_open_files: int | None = None,
+    max_processes: int | None = None,
+    no_new_privs: bool = True,
     max_running: int | None = None,
     env: tuple[str, ...] = (),
     signal_tree: bool = False,
@@ -80,6 +88,10 @@ def job(
     process ended without an outcome while no daemon ran, or could not be started, or no daemon came back for it). The
     n-th time after ``retry_delay_s * 2 ** (n - 1)`` seconds, an hour at the most, less up to half of that by chance. A
     job that was cancelled, or ran into its time limit, is not tried again.
+
+    Limits: a job that needs more than `memory_bytes` fails with ``out_of_memory``; one whose main process takes more
+    than `cpu_s` seconds of processor time gets SIGXCPU, which ends it without clean-up, and fails with ``cpu_limit``.
+    What of this happens to a process that it has started, it sees itself. What a job gives up: `JobContext.confine`.
 
     `privileged`: who may submit it may do anything that the daemon's user may (run any command, say).
 
@@ -113,6 +125,10 @@ def job(
             preload=preload,
             on_shutdown=on_shutdown,
             memory_bytes=memory_bytes,
+            cpu_s=cpu_s,
+            max_open_files=max_open_files,
+            max_processes=max_processes,
+            no_new_privs=no_new_privs,
             max_running=max_running,
             env=env,
             signal_tree=signal_tree,

@@ -23,6 +23,7 @@ from annul.errors import StoreError
 from annul.lifecycle import Conclusion, Event, Leader
 from annul.registry import Active, Registry
 from annul.runtime.launch import Launch
+from annul.runtime.limits import Limits
 from annul.scheduling import Entry
 from annul.store import JobRecord
 from annul.tree import send_by
@@ -205,7 +206,13 @@ def _launch_of(sup: Supervision, active: Active) -> Launch:
         user_dir=str(sup.config.outputs_dir / record.user),
         notify=str(sup.config.runtime_dir / "notify.sock"),
         env=env,
-        memory_bytes=job_type.memory_bytes,
+        limits=Limits(
+            memory_bytes=job_type.memory_bytes,
+            cpu_s=job_type.cpu_s,
+            max_open_files=job_type.max_open_files,
+            max_processes=job_type.max_processes,
+            no_new_privs=job_type.no_new_privs,
+        ),
         grace_s=job_type.grace_s,
         signal_tree=job_type.signal_tree,
         orphan_grace_s=sup.config.orphan_grace_s,

@@ -38,6 +38,8 @@ from annul.errors import StartError
 _PROBE = "annul-probe-"
 _PROBE_S = 5.0  # and older: nobody looks at it any more
 _ZOMBIES = 50  # in one look at the most
+_DELEGATED = "user.delegate"  # an extended attribute that systemd sets on what it has delegated
+CONTROLLERS = ("memory", "pids")  # which limit a job's tree as a whole, where they are delegated
 _LEADER_KILLS = 6  # rounds after which a leader is killed though others are left below it
 
 
@@ -77,6 +79,9 @@ class Tree(Protocol):
 
     def thaw(self, leader: int | None, *, leader_alive: bool, everyone: bool) -> None:
         """Let those go on that were stopped by `freeze`; `everyone`: those that somebody else has stopped, too."""
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel has ended any of it for what all of it together took."""
 
     def remove(self) -> None:
         """Free what the tree itself occupies, once it is empty."""
@@ -259,6 +264,10 @@ class SessionTree:
             send(pid, signal.SIGCONT, start_time)
         self._stopped.clear()
 
+    def ran_out_of_memory(self) -> bool:
+        """Nobody counts that."""
+        return False
+
     def remove(self) -> None:
         """Nothing to free."""
 
@@ -404,6 +413,14 @@ class CgroupTree:
             found.add(leader)  # also where it has not moved itself in yet; no code of the user's has run
         return Look(list(found), outside.sure)
 
+    def ran_out_of_memory(self) -> bool:
+        """By `memory.max`, where that controller is delegated; those below count here too."""
+        try:
+            events = (self.path / "memory.events").read_text()
+        except OSError:
+            return False
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in events.splitlines())
+
     def remove(self) -> None:
         """Remove the directory, and those that the job made below it. A busy one is left for the next start."""
         try:
@@ -486,6 +503,9 @@ def usable_cgroup() -> Path:
             continue
         root, mount = before.split()[3:5]  # what of the hierarchy is mounted (a container may see a part), and where
         path = Path(mount, os.path.relpath(own, root))
+        # With systemd's DelegateSubgroup= the daemon is in a leaf of what was delegated. Jobs get theirs beside it:
+        # controllers can be passed on only by a cgroup without processes.
+        path = path.parent if _is_delegated(path.parent) else path
         probe = path / f"{_PROBE}{os.getpid()}"
         try:
             probe.mkdir()
@@ -501,6 +521,37 @@ def usable_cgroup() -> Path:
         else:
             return path
     raise StartError(why)
+
+
+def _is_delegated(path: Path) -> bool:
+    try:
+        return os.getxattr(path, _DELEGATED) == b"1"
+    except OSError:
+        return False
+
+
+def pass_on_controllers(parent: Path, own: Path) -> None:
+    """Have the cgroups of jobs, which are made in `own`, counted and limited by what controllers there are.
+
+    What was not delegated to this daemon is left as it is.
+    """
+    for group in (parent, own) if _is_delegated(parent) else (own,):
+        for name in CONTROLLERS:
+            try:
+                _write(group / "cgroup.subtree_control", b"+" + name.encode())
+            except OSError:
+                pass  # there is none here, or processes are in it
+
+
+def controllers(parent: Path) -> list[str]:
+    """Those that jobs whose cgroups are made below this one can be limited by: that are passed on, or would be."""
+    try:
+        found = (parent / "cgroup.subtree_control").read_text().split()
+        if _is_delegated(parent) and not (parent / "cgroup.procs").read_text():
+            found += (parent / "cgroup.controllers").read_text().split()
+    except OSError:
+        return []
+    return [name for name in CONTROLLERS if name in found]
 
 
 def remove_old_probes(parent: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from annul import doctor, tree
+from annul import doctor, landlock, seccomp, tree
 from annul.config import Config
 from annul.doctor import Finding, Level
 from annul.store import Store
@@ -299,6 +299,20 @@ def test_without_cgroups_the_session_is_taken_or_the_start_refused() -> None:
     assert "Delegate=yes" in found.advice
     found = examined("--tree", "cgroup", first=without)["tree"]
     assert (found.level, "Delegate=yes" in found.found) == (Level.ERROR, True)
+
+
+def test_what_jobs_can_give_up_is_told() -> None:
+    """And what of that this kernel lacks."""
+    found = examined()["confined"]
+    whole = landlock.abi() >= landlock.SCOPED_ABI and seccomp.available()
+    assert found.level is (Level.OK if whole else Level.WARNING)
+    assert f"ABI {landlock.abi()}" in found.found or not whole
+
+
+def test_controllers_that_are_not_delegated_are_named() -> None:
+    """Without cgroups there are none."""
+    found = examined("--tree", "session")["cgroup"]
+    assert (found.level, "memory, pids" in found.found, "DelegateSubgroup" in found.advice) == (Level.INFO, True, True)
 
 
 @AS_ROOT

@@ -38,7 +38,15 @@ class ExecResult(msgspec.Struct, kw_only=True):
     signal: str | None = None  # "SIGSEGV"
 
 
-@job("exec", grace_s=5, interrupt="flag", on_shutdown="cancel", signal_tree=True, privileged=True)
+@job(
+    "exec",
+    grace_s=5,
+    interrupt="flag",
+    on_shutdown="cancel",
+    signal_tree=True,
+    privileged=True,
+    no_new_privs=False,  # sudo works
+)
 def exec_command(ctx: JobContext, params: Exec) -> ExecResult:
     """Run a command."""
     with ExitStack() as files:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from annul.board import Board
+from annul.runtime.confine import Paths, confine
 from annul.runtime.launch import Launch
 from annul.runtime.signal import JobSignal
 
@@ -63,6 +64,37 @@ class JobContext:
         path = Path(self._launch.attempt_dir, "staging", _inside(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def confine(self, *, network: bool, read: Paths = (), write: Paths = ()) -> bool:
+        """Give up what the job does not need, before it touches what a stranger sent. For good, and for all that it
+        starts from then on; can be called again, to give up more. Takes a millisecond.
+
+        From then on, of files it can only
+
+        - read those in `read` (files, or folders with all below them; those that are not there are left out), its run
+          directory, what Python and its libraries consist of, and what programs need of the system: /usr, /lib, /bin,
+          /proc, and of /etc names, time zone, fonts, public certificates;
+        - change those in `write`, and its own: `workdir`, outputs;
+        - run programs of the system's and of Python's.
+
+        It makes no sockets but pairs of them and UNIX datagram sockets; with `network` IPv4 and IPv6 ones too. It
+        signals nobody but itself and those that it started after this. It cannot look into other processes; sudo gives
+        it nothing; where the daemon runs as root, it has nothing of root's but access to all files that are left to
+        it. Progress, outputs, `Cancelled`, and all else that the context has go on.
+
+        What is refused raises PermissionError. What is open stays open: connect to a database before. Pools and locks
+        of `multiprocessing` need ``write=["/dev/shm"]``, where others' shared memory lies too. Not covered: the names
+        and sizes of files (stat), their modes and times (chmod, for a file of the daemon's user), which processes there
+        are, System V IPC, and the threads and processes that were started before: call it in the main thread, first of
+        all.
+
+        Returns whether all of this holds; where the kernel lacks something, the rest is done, and the job's log says
+        what is missing. Raises OSError where a file descriptor is lacking, or after 16 calls.
+        """
+        lacks = confine(self._launch, network=network, read=read, write=write)
+        if lacks:
+            self.log.warning("the job is not wholly confined: %s", "; ".join(lacks))
+        return not lacks
 
     def published(self, name: str) -> Path:
         """Where that output will be once the job is completed."""

@@ -33,6 +33,7 @@ from annul.lifecycle import Verdict
 from annul.runtime import guardian, outcome
 from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch, await_go, await_launch
+from annul.runtime.limits import Limits, impose
 from annul.runtime.outcome import Outcome
 from annul.runtime.signal import JobSignal
 from annul.tree import own_group
@@ -109,8 +110,9 @@ class _Process:
         own = proc.stat(os.getpid())
         assert own is not None
         self._pid, self._start_time = own.pid, own.start_time
-        if origin.cgroup is not None:
-            _enter(own_group(origin.cgroup, self._pid, self._start_time))
+        self._cgroup = own_group(origin.cgroup, self._pid, self._start_time) if origin.cgroup is not None else None
+        if self._cgroup is not None:
+            _enter(self._cgroup)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
 
@@ -135,7 +137,7 @@ class _Process:
             user_dir=str(folder),
             notify=str(folder / "nobody"),
             env=dict(os.environ),
-            memory_bytes=None,
+            limits=Limits(),
             grace_s=0.0,
             signal_tree=False,
             orphan_grace_s=-1.0,
@@ -186,8 +188,7 @@ class _Process:
             return 0
         self._dump_on_signal(Path(launch.run_dir, STACKS))
         alone = guardian.Alone.watch(launch, self._origin.zygote)
-        if launch.memory_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (launch.memory_bytes, launch.memory_bytes))
+        impose(launch.limits, self._cgroup)
         notifier = Notifier(launch.notify, launch.name)
 
         ended = _guarded(launch, job_type, board, signals, notifier)
@@ -240,7 +241,8 @@ def _guarded(launch: Launch, job_type: JobType | None, board: Board, signals: Jo
             )
         except MemoryError:
             gc.collect()
-            limit = f"{launch.memory_bytes // 2**20} MiB" if launch.memory_bytes else "the machine's"
+            memory = launch.limits.memory_bytes
+            limit = f"{memory // 2**20} MiB" if memory else "the machine's"
             return _failed("out_of_memory", f"the job needed more memory than it may have ({limit})")
         except SystemExit as error:
             return _failed("exit", f"the job called sys.exit({error.code!r}) instead of returning or raising")

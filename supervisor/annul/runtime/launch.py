@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from annul.runtime.limits import Limits
+
 _LENGTH = struct.Struct("=I")
 FORK = b"f"  # a process for a launch that waits
 SPARE = b"s"  # one that has time
@@ -38,7 +40,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     user_dir: str  # where the outputs are published
     notify: str  # datagram socket for nudges
     env: dict[str, str]
-    memory_bytes: int | None
+    limits: Limits
     grace_s: float  # of its type, for when no daemon is there to say another
     signal_tree: bool
     orphan_grace_s: float  # how long it may run without a daemon; below 0: for ever

@@ -109,6 +109,9 @@ def _generate(ctx: JobContext, params: GenerateCv) -> GenerateResult:
 
     ctx.progress(0.0, "reading the base CV")
     read = _base(ctx, params)
+    # What comes next is a stranger's: a page, a PDF, a model's answer.
+    files = [params.offer_file] if params.offer_file else []
+    ctx.confine(network=engine == "openai" or params.offer_url is not None, read=files)
     document = msgspec.to_builtins(read.cv)
     language = _language(params, document)
 

@@ -59,6 +59,9 @@ class ImportResult(msgspec.Struct, kw_only=True):
     preload=CV_JOBS,
     on_shutdown="queue",
     memory_bytes=512 * 1024 * 1024,
+    cpu_s=300,
+    max_open_files=256,
+    max_processes=64,
     env=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
 )
 def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
@@ -69,6 +72,7 @@ def import_pdf(ctx: JobContext, params: ImportPdf) -> ImportResult:
     engine = params.engine
     if engine == "auto":
         engine = "openai" if os.environ.get("OPENAI_API_KEY") else "offline"
+    ctx.confine(network=engine == "openai", read=[params.pdf])  # what it parses is a stranger's
 
     def reading(fraction: float, stage: str) -> None:
         ctx.progress(READ * fraction, stage)
