@@ -24,7 +24,6 @@ from annul.access import Grant, Role
 from annul.doorman import Doorman
 from annul.errors import Refused, StartError
 from annul.keys import ServerKey
-from annul.unread import MOST, MOST_IN_ALL, SMALL, Unread
 from annul_client.places import events_endpoint, requests_endpoint
 from annul_client.wire import (
     ANY_REQUEST,
@@ -80,7 +79,7 @@ class Caller:
 
     def __init__(
         self,
-        send_by: Callable[[list[bytes], bytes], bool | None],
+        send_by: Callable[[list[bytes], bytes], None],
         envelope: list[bytes],
         grant: Grant,
         rid: str,
@@ -89,7 +88,7 @@ class Caller:
         size: int = 0,
         still: Callable[[], bool] = _always,
     ) -> None:
-        """`send_by`: says False where the answer is not taken, for want of room. `still`: whether it is served."""
+        """`still`: whether it is served."""
         self._send_by = send_by
         self._envelope = envelope
         self._json = json
@@ -119,14 +118,7 @@ class Caller:
         self._send(Reply(rid=self.rid, error=error.info))
 
     def _send(self, reply: Reply) -> None:
-        encode = _json if self._json else _pack
-        if self._send_by(self._envelope, encode(reply)) is False:
-            error = Refused(
-                "unread",
-                f"{MOST >> 20} MiB of answers wait to be read on this connection, or {MOST_IN_ALL >> 20} on all: read "
-                "them, then ask again. What was asked for has been done",
-            )
-            self._send_by(self._envelope, encode(Reply(rid=self.rid, error=error.info)))
+        self._send_by(self._envelope, (_json if self._json else _pack)(reply))
 
 
 class Server:
@@ -142,7 +134,6 @@ class Server:
         self._admission = admission
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 8192)
-        self._unread = Unread()
         self._refused_keys = 0
         self._say_refused_at = 0.0
         self._zap = self._context.socket(zmq.REP)
@@ -239,21 +230,12 @@ class Server:
     ) -> bool:
         size = 0
 
-        def send(envelope: list[bytes], body: bytes) -> bool:
+        def send(envelope: list[bytes], body: bytes) -> None:
             try:
-                if len(body) < SMALL:
-                    router.send_multipart([*envelope, body], zmq.NOBLOCK)
-                    return True
-                peer = (router is self._router, envelope[0])
-                if not self._unread.has_room(peer, len(body)):
-                    return False
-                frame = zmq.Frame(body, copy=False, track=True)
-                router.send_multipart([*envelope, frame], zmq.NOBLOCK, copy=False)
-                self._unread.note(peer, frame)
+                router.send_multipart([*envelope, body], zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 # Gone, or it does not read: its loss.
                 _log.debug("a reply was not taken: %s", error, extra={"action": "reply"})
-            return True
 
         for _ in range(TURN_MESSAGES):
             if size > _TURN_BYTES:

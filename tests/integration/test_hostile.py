@@ -92,46 +92,6 @@ def test_garbage_on_the_sockets(daemon: DaemonProcess, client: Client) -> None:
     assert is_quiet(daemon)
 
 
-def test_answers_that_nobody_reads_are_bounded(daemon: DaemonProcess, client: Client) -> None:
-    """Few connections ask for gigabytes; who does read gets everything meanwhile."""
-    job = client.wait(client.submit("exec", {"argv": ["head", "-c", "8000000", "/dev/zero"]}).id, 30)
-    ask = hostile.frame(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB}))
-    slow = [hostile.dealer(daemon.runtime_dir) for _ in range(6)]
-    for one in slow:
-        for _ in range(60):
-            one.sendall(ask)
-    for _ in range(5):
-        assert len(client.logs(job.id)) == 8_000_000
-    assert resident(daemon) < 500 * MIB  # of 2.8 GB that were asked for
-    for one in slow:
-        one.close()
-    wait_until(lambda: resident(daemon) < 200 * MIB, "what they did not read to be let go of")
-
-
-def test_who_reads_late_is_told_what_was_left_out(daemon: DaemonProcess, client: Client) -> None:
-    """Every request is answered, if only by `unread`."""
-    job = client.wait(client.submit("exec", {"argv": ["head", "-c", "8000000", "/dev/zero"]}).id, 30)
-    context = zmq.Context()
-    late = context.socket(zmq.DEALER)
-    late.linger = 0
-    late.rcvhwm = 1
-    late.connect(daemon.endpoint)
-    for number in range(30):
-        late.send(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB, "rid": str(number)}))
-    assert late.poll(10_000)
-    for _ in range(60):  # peers take turns: afterwards all have been handled
-        client.ping()
-    said: dict[str, str] = {}
-    while len(said) < 30:
-        assert late.poll(10_000)
-        answer = msgspec.msgpack.decode(late.recv())
-        said[answer["rid"]] = answer.get("error", {}).get("code", "ok")
-    assert set(said.values()) == {"ok", "unread"}
-    late.send(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB}))
-    assert "ok" in msgspec.msgpack.decode(late.recv())
-    context.destroy(linger=0)
-
-
 def test_connections_are_bounded(make_daemon: MakeDaemon, many_descriptors: None) -> None:
     """libzmq aborts where it cannot accept one: it does not come to that; who is in stays in."""
     daemon = make_daemon()

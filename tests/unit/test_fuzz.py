@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annul import InputFile, handlers, job, keys
-from annul.__main__ import _config
 from annul.access import Grant, Role
 from annul.catalog import Catalog
 from annul.config import Config
@@ -28,6 +27,7 @@ from annul.daemon import Daemon
 from annul.errors import JobError, KeyProblem, Refused, StartError
 from annul.jobs.pdf import reader
 from annul.server import Caller, _read, _rid
+from annul.settings import read as read_settings
 from annul_client import keys as key_files
 from annul_client import wire
 from pdf import CV_LINES, make_pdf
@@ -385,7 +385,7 @@ def test_configurations(tmp_path_factory: pytest.TempPathFactory, lines: list[st
     path = tmp_path_factory.getbasetemp() / "annul.toml"
     path.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
     with contextlib.suppress(StartError):
-        _config(path, {})
+        read_settings(path, {})
 
 
 KEY_TEXTS = st.one_of(

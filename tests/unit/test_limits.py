@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from annul.runtime.limits import Limits, impose
+from annul.runtime.limits import Limits
 from annul.tree import CgroupTree
 
 FILES = ("memory.max", "memory.swap.max", "memory.oom.group", "pids.max")
 LIMITS = Limits(memory_bytes=2**30, cpu_s=7, max_open_files=77, max_processes=5, no_new_privs=True)
 
 
+_TELL = """
+import sys, msgspec
+from pathlib import Path
+from annul.runtime.limits import Limits, impose
+limits, group = msgspec.json.decode(sys.argv[1], type=tuple[Limits, str | None])
+impose(limits, Path(group) if group else None)
+print(Path("/proc/self/limits").read_text() + Path("/proc/self/status").read_text())
+"""
+
+
 def imposed(limits: Limits, group: Path | None) -> list[str]:
-    """On a child, which tells what of that /proc shows."""
-    read, write = os.pipe()
-    if (pid := os.fork()) == 0:
-        try:
-            impose(limits, group)
-            shown = Path("/proc/self/limits").read_text() + Path("/proc/self/status").read_text()
-            os.write(write, shown.encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with open(read, encoding="utf-8") as pipe:
-        lines = pipe.read().splitlines()
-    os.waitpid(pid, 0)
-    names = ("Max cpu time", "Max open files", "Max data size", "NoNewPrivs")
-    return [" ".join(line.split()[-3:-1] or line.split()) for line in lines if line.startswith(names)]
+    """On a process of its own, which tells what of that /proc shows."""
+    asked = msgspec.json.encode((limits, str(group) if group else None)).decode()
+    said = subprocess.run([sys.executable, "-c", _TELL, asked], capture_output=True, text=True, check=True).stdout
+    shown = []
+    for line in said.splitlines():
+        if line.startswith(("Max cpu time", "Max open files", "Max data size")):
+            shown.append(" ".join(line.split()[-3:-1]))
+        elif line.startswith("NoNewPrivs"):
+            shown.append(" ".join(line.split()))
+    return shown
 
 
 @pytest.mark.parametrize("group", [None, "empty"], ids=["no cgroup", "no controller"])
