@@ -239,7 +239,7 @@ class Watch:
     # --- the inbox ------------------------------------------------------------------------------------------
 
     def _put(self, note: Note) -> None:
-        """For any thread, and for signal handlers."""
+        """For any thread, and for signal handlers: a SimpleQueue can be put into while it is being put into."""
         self._inbox.put(note)
         os.eventfd_write(self._wake, 1)
 
