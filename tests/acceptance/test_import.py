@@ -6,6 +6,7 @@ The witnesses are outside of it: /proc, the file system, and what a loopback Ope
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,6 +127,32 @@ def test_4_no_cancel(make_daemon: Callable[..., DaemonProcess], cv: Path, engine
             assert server.requests == []
         else:
             assert job.result["usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("engine", ["offline", "openai"])
+def test_30_cancels_at_random_moments(make_daemon: Callable[..., DaemonProcess], tmp_path: Path, engine: str) -> None:
+    """Each `cancelled`, with nothing alive and no file left; a server that was asked saw each connection close."""
+    path = tmp_path / "big.pdf"
+    path.write_bytes(big_pdf() if engine == "offline" else make_pdf([CV_LINES]))
+    params = {"pdf": str(path), "engine": engine, **WHOLE}
+    moments = random.Random(9)
+    with OpenAIServer(*[trickle(), hang()] * 40) as server:
+        daemon = make_daemon(env={"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": server.base_url})
+        daemon.start()
+        with daemon.client() as client:
+            client.cancel(client.submit("import-pdf", params).id)  # its zygote is started
+            for _ in range(30):
+                job = client.submit("import-pdf", params)
+                try:
+                    client.wait(job.id, moments.uniform(0, 0.5))
+                except TimeoutError:
+                    pass  # it still runs
+                client.cancel(job.id)
+                assert_gone(daemon, client.wait(job.id, 20))
+            if server.requests:
+                server.wait_closed()
+            assert len(server.requests) <= 31
+            assert engine == "openai" or not server.requests
 
 
 def test_auto_is_offline_without_a_key(client: Client, cv: Path) -> None:
