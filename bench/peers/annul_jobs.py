@@ -18,7 +18,7 @@ def empty(ctx: JobContext, params: Trial) -> bool:  # noqa: ARG001
     return work.empty(params.where, params.token)
 
 
-@job("peers-heavy", on_shutdown="cancel", preload=("openai", "pypdf"))
+@job("peers-heavy", on_shutdown="cancel", preload=("bench.peers.heavy",))
 def heavy(ctx: JobContext, params: Trial) -> bool:  # noqa: ARG001
     from bench.peers import heavy
 
