@@ -46,7 +46,7 @@ from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
 from annul.server import Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
-from annul.supervision import REHEARSAL, Supervision
+from annul.supervision import REHEARSAL, ROOMS, Supervision
 from annul.sweeper import Sweeper
 from annul.tally import Tally
 from annul_client import wire
@@ -109,8 +109,9 @@ class Daemon:
             places.lock(config.runtime_dir, what="runtime"),
         ]
         places.check_same_runtime(config.state_dir, config.runtime_dir)
-        shutil.rmtree(config.runtime_dir / REHEARSAL, ignore_errors=True)
-        places.prepare(config.runtime_dir / REHEARSAL, what="rehearsal")
+        for path, what in ((config.runtime_dir / REHEARSAL, "rehearsal"), (config.state_dir / ROOMS, "rooms")):
+            shutil.rmtree(path, ignore_errors=True)
+            places.prepare(path, what=what)
         self.store = Store(config.state_dir / "annul.db")
         places.note_runtime(config.state_dir, config.runtime_dir)
         self.draining = draining.is_marked(config.state_dir)  # no job is started, until `resume`
@@ -540,6 +541,7 @@ class Daemon:
         else:
             self.supervision.launcher.stop()
             shutil.rmtree(self.config.runtime_dir / REHEARSAL, ignore_errors=True)
+            shutil.rmtree(self.config.state_dir / ROOMS, ignore_errors=True)
         if self._scrape is not None:
             self._scrape.close()
         self._leftovers.close()

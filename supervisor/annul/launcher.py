@@ -284,7 +284,8 @@ class Launcher:
         start_time = self._started.pop(pid, None)
         if start_time is None:
             return
-        shutil.rmtree(self._terms.rehearsal / str(pid), ignore_errors=True)
+        for made in (self._terms.rehearsal / str(pid), self._terms.rooms / str(pid)):
+            shutil.rmtree(made, ignore_errors=True)
         if self._terms.cgroup is not None:
             CgroupTree(own_group(self._terms.cgroup, pid, start_time)).remove()
 

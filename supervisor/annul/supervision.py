@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 REHEARSAL = "rehearsal"  # in the runtime directory: see `runtime.entry`
+ROOMS = "rooms"  # in the state directory: the same
 _PROGRESS_EVERY_S = 0.25
 _LOG_EVERY_S = 1.0
 _REST_S = 1.0  # after an error, before it is tried again
@@ -80,6 +81,7 @@ class Supervision:
                 orphan_grace_s=config.orphan_grace_s,
                 zygotes_dir=config.runtime_dir / "zygotes",
                 rehearsal=config.runtime_dir / REHEARSAL,
+                rooms=config.state_dir / ROOMS,
                 spares=config.spares,
                 cgroup=cgroup,
             ),

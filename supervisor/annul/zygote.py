@@ -46,6 +46,7 @@ class Terms(msgspec.Struct, frozen=True):
     orphan_grace_s: float
     zygotes_dir: Path  # one file for each that lives, named by its pid: the next daemon finds them by that
     rehearsal: Path  # where processes rehearse
+    rooms: Path  # and where they make room for a job, in the jobs' file system
     spares: int = 0  # of each profile
     cgroup: Path | None = None  # where each process makes a cgroup for itself
 
@@ -87,6 +88,7 @@ class Zygote:
             "orphan_grace_s": terms.orphan_grace_s,
             "cgroup": str(terms.cgroup) if terms.cgroup else None,
             "rehearsal": str(terms.rehearsal),
+            "rooms": str(terms.rooms),
         }
         try:
             self.process = subprocess.Popen(

@@ -24,7 +24,12 @@ LAUNCH = records.launch()  # it has no directories: so it runs nothing
 
 def terms_in(folder: Path, **more: Any) -> Terms:
     return Terms(
-        notify=str(folder / "notify.sock"), orphan_grace_s=60.0, zygotes_dir=folder, rehearsal=folder / "r", **more
+        notify=str(folder / "notify.sock"),
+        orphan_grace_s=60.0,
+        zygotes_dir=folder,
+        rehearsal=folder / "r",
+        rooms=folder / "o",
+        **more,
     )
 
 

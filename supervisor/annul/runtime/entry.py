@@ -15,6 +15,7 @@ import inspect
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -39,6 +40,7 @@ from annul.runtime.signal import JobSignal
 from annul.tree import own_group
 from annul_client.wire import ErrorInfo, Stage
 
+_FIRST = "1"  # the name of a first attempt's directory
 _WORK = "work"  # in the attempt's directory: the job's current directory, and its TMPDIR
 STACKS = "stacks"  # its name in the run directory: where the job was when it had to be killed
 _FILES = 1024  # select(2) takes no more; jobs may raise it
@@ -61,6 +63,7 @@ class Origin(msgspec.Struct, frozen=True):
     zygote: int  # its pid
     cgroup: Path | None  # where to make a cgroup of its own
     rehearsal: Path  # a directory to rehearse in
+    rooms: Path  # another, in the file system of the jobs' directories
 
 
 def set_terms() -> None:
@@ -115,14 +118,16 @@ class _Process:
             _enter(self._cgroup)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
+        self._room: Path | None = None  # a job's directory made beforehand, in which this process is
 
     def rehearse(self) -> None:
-        """Run a job that does nothing, in a directory that is removed afterwards, while nobody waits.
+        """Run a job that does nothing, while nobody waits. Its directory is then ready for the one that comes.
 
         A forked process copies each page that it writes to for the first time, and then takes four times as long for
-        the way to a job's first line as it does the second time.
+        the way to a job's first line as it does the second time. And some file systems take their time to make a file.
         """
-        folder = self._origin.rehearsal / str(self._pid)
+        folder, room = self._origin.rehearsal / str(self._pid), self._origin.rooms / str(self._pid)
+        attempt_dir = room / _FIRST
         rehearsal = Launch(
             job_id=folder.name,
             attempt=0,
@@ -133,7 +138,7 @@ class _Process:
             title="",
             labels={},
             run_dir=str(folder),
-            attempt_dir=str(folder),
+            attempt_dir=str(attempt_dir),
             user_dir=str(folder),
             notify=str(folder / "nobody"),
             env=dict(os.environ),
@@ -148,10 +153,11 @@ class _Process:
             Board.create(folder / BOARD).close()
             self.make_room(rehearsal)
             self.run(rehearsal, _nothing)
+            (attempt_dir / outcome.NAME).unlink()
+            self._room = room
         except OSError:
-            pass  # no room: it will take longer
-        os.chdir("/")
-        _remove(folder)
+            os.chdir("/")  # there is no room: it will take longer
+        shutil.rmtree(folder, ignore_errors=True)
         os.environ.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -161,19 +167,36 @@ class _Process:
         """All that leaves nothing but empty folders and files where the launch is not run after all."""
         attempt_dir = Path(launch.attempt_dir)
         proc.brand(launch.name, over=f"{self._pid}.0")
-        for path in (attempt_dir.parent, attempt_dir, attempt_dir / _WORK):
-            try:
-                path.mkdir(mode=0o700)
-            except FileExistsError:
-                pass
-        _redirect(attempt_dir / "log")
+        if not self._move_in(attempt_dir):
+            for path in (attempt_dir.parent, attempt_dir, attempt_dir / _WORK):
+                try:
+                    path.mkdir(mode=0o700)
+                except FileExistsError:
+                    pass
+            _redirect(attempt_dir / "log")
+            os.chdir(attempt_dir / _WORK)
         os.environ.clear()
         os.environ.update(launch.env)
         time.tzset()  # TZ is read once, which was in the zygote
         tempfile: Any = sys.modules.get("tempfile")
         if tempfile is not None:
             tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
-        os.chdir(attempt_dir / _WORK)
+
+    def _move_in(self, attempt_dir: Path) -> bool:
+        """Have the room that was made beforehand take its place: current directory and log go with it. False: there is
+        none, or the attempt has a directory already.
+        """
+        room, self._room = self._room, None
+        if room is None:
+            return False
+        try:
+            if attempt_dir.name == _FIRST and not attempt_dir.parent.exists():
+                room.rename(attempt_dir.parent)
+            else:  # it has input files, or was tried before
+                (room / _FIRST).rename(attempt_dir)
+        except OSError:
+            return False  # the daemon removes it
+        return True
 
     def run(self, launch: Launch, job_type: JobType | None) -> int:
         """The exit status. `job_type`: where the zygote has imported it already."""
@@ -342,18 +365,6 @@ def _redirect(log: Path) -> None:
     os.close(fd)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _remove(rehearsed: Path) -> None:
-    """Also what is there of it where it failed: where there is no room, that would be the last of it."""
-    try:
-        for name in (BOARD, "log", STACKS, outcome.NAME, f"{outcome.NAME}.part"):
-            (rehearsed / name).unlink(missing_ok=True)
-        for folder in (rehearsed / _WORK, rehearsed):
-            if folder.exists():
-                folder.rmdir()
-    except OSError:
-        pass  # the daemon does it
 
 
 def _flush() -> None:

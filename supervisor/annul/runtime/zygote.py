@@ -41,6 +41,7 @@ def main(
     orphan_grace_s: float,
     cgroup: str | None,
     rehearsal: str,
+    rooms: str,
 ) -> None:
     prctl.set_child_subreaper()
     prctl.set_name("annul-zygote")
@@ -60,7 +61,7 @@ def main(
 
     strangers = children_of(os.getpid())
     own = Path(cgroup) if cgroup else None
-    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal))
+    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
     children: set[int] = set()
     try:
         channel.sendall(frame(Ready(failed, strangers)))
