@@ -325,11 +325,11 @@ def test_where_no_process_can_enter_a_cgroup_trees_are_found_by_session(make_dae
     parent = tree.find_cgroup()
     if parent is None:
         pytest.skip("there is no writable cgroup v2 directory for this process")
-    unit = parent / f"{PREFIX}unit"
+    unit = parent / f"{PREFIX}threaded" / "inner"  # what it is in is not delegated
     threads = unit / "threads"
     daemon = make_daemon("--jobs", "children.contained")
     daemon.before = f"echo $$ > {unit}/cgroup.procs"
-    unit.mkdir()
+    unit.mkdir(parents=True)
     try:
         threads.mkdir()
         (threads / "cgroup.type").write_text("threaded")
@@ -346,3 +346,4 @@ def test_where_no_process_can_enter_a_cgroup_trees_are_found_by_session(make_dae
         daemon.stop()
         threads.rmdir()
         unit.rmdir()
+        unit.parent.rmdir()
