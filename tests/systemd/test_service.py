@@ -239,6 +239,25 @@ def test_a_key_is_for_the_jobs_that_need_it(service: Service) -> None:
     service.client.cancel(job.id)
 
 
+def test_a_timer_submits(service: Service) -> None:
+    """The example: systemd finds nothing wrong with it, and what it submits is a job like any other."""
+    machine = service.machine
+    for path in (ROOT / "examples" / "timer").iterdir():
+        text = path.read_text().replace("/opt/annul/bin/annul", ANNUL).replace("/usr/local/bin/backup", "/bin/true")
+        machine.path(f"/etc/systemd/system/{path.name}").write_text(
+            re.sub("(?m)^OnCalendar=.*", "OnActiveSec=0", text).replace("RandomizedDelaySec=10min", "AccuracySec=1ms")
+        )
+    assert not machine.run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", "nightly.timer")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "nightly.timer")
+    wait_until(lambda: service.client.list(label={"timer": "nightly"}), "the timer to submit")
+    (job,) = service.client.list(label={"timer": "nightly"})
+    assert service.ended(job).state is State.COMPLETED
+    assert job.timeout_s == 7200
+    machine.run("systemctl", "stop", "nightly.timer", "nightly.service")
+    machine.run("systemd-analyze", "calendar", "*-*-* 02:30")
+
+
 MODEL = f"""import signal, sys
 sys.path.insert(0, "{TESTS}")
 from openai_server import SCAN_ANSWER, OpenAIServer, stream_cv
