@@ -357,6 +357,7 @@ def out_of_bounds(ctx: JobContext, params: Nothing) -> str:
 @job("shaky", retries=2, retry_delay_s=0.05, on_shutdown="cancel")
 def shaky(ctx: JobContext, params: Timed) -> int:
     """Fail twice in a way that may pass, and complete."""
+    print(f"in attempt {ctx.attempt}", flush=True)
     if ctx.attempt < 3:
         raise JobError("not_yet", f"attempt {ctx.attempt}", retryable=True)
     return ctx.attempt
