@@ -539,6 +539,14 @@ def test_stats_count_what_lives_and_what_was_done(daemon: DaemonProcess) -> None
     assert 0 <= found.oldest_queued_s < 10
 
 
+def test_stats_count_each_start(client: Client) -> None:
+    """Also of jobs that are over before it is told that they run."""
+    jobs = [client.submit("exec", {"argv": ["true"]}) for _ in range(60)]
+    for job in jobs:
+        client.wait(job.id, TIMEOUT_S)
+    assert client.stats().start.count == len(jobs)
+
+
 # --- SIGHUP -----------------------------------------------------------------------------------------------------
 
 
