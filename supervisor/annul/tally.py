@@ -33,7 +33,7 @@ class Tally:
         self.cancel = Watch()
 
     def started(self, start_s: float | None) -> None:
-        """A job has reached its first line, so long after its launch. Noted at once: it may be over when that is told."""
+        """A job has reached its first line, so long after its launch. Noted then: when that is told it may be over."""
         if start_s is not None:
             self.start.add(start_s)
 
