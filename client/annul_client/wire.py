@@ -391,7 +391,8 @@ class LogsReply(Model, frozen=True, kw_only=True):
     data: bytes
     offset: int  # of the first byte of `data`
     size: int  # of the whole log now
-    done: bool  # the job is final: no more will come
+    done: bool  # no more will come: the job is final, or has another attempt by now
+    attempts: int = 0  # that the job has had: the number of the latest, which is under way unless it is final
 
 
 class ResultReply(Model, frozen=True, kw_only=True):

@@ -48,7 +48,6 @@ from annul.server import Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
 from annul.supervision import REHEARSAL, ROOMS, Supervision
 from annul.sweeper import Sweeper
-from annul.tally import Tally
 from annul_client import wire
 
 if TYPE_CHECKING:
@@ -150,7 +149,6 @@ class Daemon:
         self._signals: list[int] = []
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
-        self.tally = Tally()
         self._news = False  # events were told in this turn
         self._spared = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
@@ -439,8 +437,7 @@ class Daemon:
         if self.supervision.metrics is not None:
             self.supervision.metrics.told(event)
         self._news = True
-        active = self.registry.active.get(event.job.id)
-        self.tally.note(event, active.board.start_s if active is not None else None)
+        self.supervision.tally.note(event)
         if event.job.state.final:
             self.retention.note_finished(event.job.user)
             self.registry.told_final(event.job.id)

@@ -51,8 +51,8 @@ _STATE_BYTES = 512 * 2**20  # less free space than this is worth a warning
 _RUNTIME_BYTES = 16 * 2**20
 _FILES = 4096
 _RESTORE = (
-    "stop the daemon, keep a copy of annul.db, annul.db-wal and jobs/, and restore a backup (README, Backups); without "
-    "one, `sqlite3 annul.db .recover` saves what can be read"
+    "stop the daemon, keep a copy of annul.db, annul.db-wal and jobs/, restore a backup (docs/operating.md: Backups); "
+    "without one, `sqlite3 annul.db .recover` saves what can be read"
 )
 _DELEGATE = "run it under systemd with Delegate=yes (or as root) to have cgroups"
 _NOT_CAUGHT = (

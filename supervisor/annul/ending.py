@@ -46,6 +46,7 @@ def exited(sup: Supervision, pid: int, status: int) -> None:
     active = sup.registry.by_pid(pid)
     if active is not None:
         active.status = status
+        active.out_of_memory = active.tree.ran_out_of_memory()  # now: the launcher removes its empty cgroup next
         if active.status_by is not None:
             sup.guarded(active, lambda one: look(sup, one))
 
@@ -206,7 +207,7 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
                 f"{_how(active.status)}"
             )
             return ErrorInfo(code="outcome", message=message)
-        case "lost" | "crashed" if active.tree.ran_out_of_memory():
+        case "lost" | "crashed" if active.out_of_memory or active.tree.ran_out_of_memory():
             most = (job_type.memory_bytes or 0) // 2**20
             message = f"the job's processes together needed more memory than they may have ({most} MiB)"
             return ErrorInfo(code="out_of_memory", message=message)

@@ -39,6 +39,7 @@ class Active:
         self.not_launched = ""  # why no process could be made for it
         self.ended = False  # the leader has
         self.status: int | None = None  # as of waitpid
+        self.out_of_memory = False  # the kernel had ended some of it for that, when the leader's end was told
         self.launch_error = ""  # why no process of it could be made
         self.over = False  # concluded; nothing of it may be used any more
         self.unseen = False  # it ended while no daemon watched

@@ -23,6 +23,7 @@ from annul.lifecycle import Event, StopKind
 from annul.registry import Active, Registry
 from annul.store import JobRecord, Store
 from annul.sweeper import Sweeper
+from annul.tally import Tally
 from annul.tree import Census, CgroupTree, Reaper, SessionTree, Tree, children_of, own_group
 from annul.zygote import Profile, Terms
 from annul_client.wire import Progress, State
@@ -60,6 +61,7 @@ class Supervision:
         self.sweeper = sweeper
         self.cgroup = cgroup
         self.metrics: Metrics | None = None  # where they are wanted
+        self.tally = Tally()
         self.intents: list[Active] = []  # attempts whose ladder begins, or changes, with this turn's commit
         self._census: Census | None = None
         self._strangers = children_of(os.getpid())
@@ -177,8 +179,10 @@ class Supervision:
             active.start_by = active.register_by = None
             self.registry.forget_failed_launches(active.record.id)
             state, _ = lifecycle.step(active.record.state, Event.RUNNING)
-            if self.metrics is not None and state is not active.record.state:
-                self.metrics.running(active)
+            if state is not active.record.state:
+                self.tally.started(active.board.start_s)
+                if self.metrics is not None:
+                    self.metrics.running(active)
             self.enter(active, state)
             if active.freeze_at is None:
                 pausing.freeze(self, active)  # it was paused before it ran, or under an earlier daemon

@@ -23,7 +23,7 @@ class Watch:
 
 
 class Tally:
-    """Counts events as they are told: what was committed, each once."""
+    """Counts events as they are told: what was committed, each once; and starts, as they are seen."""
 
     def __init__(self) -> None:
         self.submitted = 0
@@ -32,13 +32,15 @@ class Tally:
         self.start = Watch()
         self.cancel = Watch()
 
-    def note(self, event: Event, start_s: float | None) -> None:
-        """`start_s`: from its launch to its first line, where it is at that line by now."""
+    def started(self, start_s: float | None) -> None:
+        """A job has reached its first line, so long after its launch. Noted then: when that is told it may be over."""
+        if start_s is not None:
+            self.start.add(start_s)
+
+    def note(self, event: Event) -> None:
         job = event.job
         if event.job_seq == 1:
             self.submitted += 1
-        if event.kind == State.RUNNING and start_s is not None:
-            self.start.add(start_s)
         if job.state.final and event.kind == job.state:
             self.ended[str(job.state)] += 1
             if job.cancel is not None and job.cancel.stage is not None:

@@ -510,12 +510,15 @@ def usable_cgroup() -> Path:
         try:
             probe.mkdir()
             can_kill = (probe / "cgroup.kill").exists()
+            kind = (probe / "cgroup.type").read_text().strip()
             probe.rmdir()
         except OSError as error:
             why = f"no cgroup can be made in {path}: {error.strerror}"
             continue
         if not can_kill:
             why = "this kernel has no cgroup.kill (it came with Linux 5.14)"
+        elif kind != "domain":
+            why = f"no process can enter a cgroup made in {path} ({kind}): it passes controllers on, and has processes"
         elif not os.access(path / "cgroup.procs", os.W_OK):
             why = f"no process may be moved out of {path}: its cgroup.procs is not writable"
         else:
@@ -533,21 +536,29 @@ def _is_delegated(path: Path) -> bool:
 def pass_on_controllers(parent: Path, own: Path) -> None:
     """Have the cgroups of jobs, which are made in `own`, counted and limited by what controllers there are.
 
-    What was not delegated to this daemon is left as it is.
+    What was not delegated to this daemon is left as it is; and what has processes. The kernel refuses memory there, but
+    not pids, by which such a cgroup comes to be threaded: no process can enter those below it any more.
     """
-    for group in (parent, own) if _is_delegated(parent) else (own,):
+    for group in (parent, own) if _can_pass_on(parent) else (own,):
         for name in CONTROLLERS:
             try:
                 _write(group / "cgroup.subtree_control", b"+" + name.encode())
             except OSError:
-                pass  # there is none here, or processes are in it
+                pass  # there is none here
+
+
+def _can_pass_on(parent: Path) -> bool:
+    try:
+        return _is_delegated(parent) and not (parent / "cgroup.procs").read_text()
+    except OSError:
+        return False
 
 
 def controllers(parent: Path) -> list[str]:
     """Those that jobs whose cgroups are made below this one can be limited by: that are passed on, or would be."""
     try:
         found = (parent / "cgroup.subtree_control").read_text().split()
-        if _is_delegated(parent) and not (parent / "cgroup.procs").read_text():
+        if _can_pass_on(parent):
             found += (parent / "cgroup.controllers").read_text().split()
     except OSError:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -54,9 +55,22 @@ def test_the_wheel_has_all_that_it_needs_and_runs(wheel: Path, short_dir: Path) 
     assert run(annul, "exec", "--embedded", "--", "echo", "done", cwd=short_dir).strip() == "done"
 
 
-def test_the_shell_completes_verbs(short_dir: Path) -> None:
-    """As `eval "$(_ANNUL_COMPLETE=bash_source annul)"` has it do."""
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "annul re", "COMP_CWORD": "1"}),
+        ("zsh", {"COMP_WORDS": "annul re", "COMP_CWORD": "1"}),
+        ("fish", {"COMP_WORDS": "annul re", "COMP_CWORD": "re"}),
+    ],
+)
+def test_shells_complete_verbs(short_dir: Path, shell: str, words: dict[str, str]) -> None:
+    """As `eval "$(_ANNUL_COMPLETE=bash_source annul)"` has it do; and that is there to be evaluated."""
     annul = Path(sys.executable).with_name("annul")
-    env = {**os.environ, "_ANNUL_COMPLETE": "bash_complete", "COMP_WORDS": "annul re", "COMP_CWORD": "1"}
-    done = subprocess.run([annul], env=env, cwd=short_dir, capture_output=True, text=True, timeout=60)
-    assert {"plain,result", "plain,resume", "plain,retry", "plain,reprioritize"} <= set(done.stdout.split())
+
+    def said(how: str, **more: str) -> str:
+        env = {**os.environ, "_ANNUL_COMPLETE": f"{shell}_{how}", **more}
+        return subprocess.run([annul], env=env, cwd=short_dir, capture_output=True, text=True, timeout=60).stdout
+
+    assert "_ANNUL_COMPLETE" in said("source")
+    verbs = re.findall(r"(?m)(?:^plain,|^)(re[a-z]+)", said("complete", **words))
+    assert {"result", "resume", "retry", "reprioritize"} <= set(verbs)

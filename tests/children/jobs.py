@@ -362,6 +362,16 @@ def shaky(ctx: JobContext, params: Timed) -> int:
     return ctx.attempt
 
 
+@job("shaky-when-told", retries=2, retry_delay_s=0.05, on_shutdown="cancel")
+def shaky_when_told(ctx: JobContext, params: Marked) -> None:
+    """Say which attempt it is, wait for a file, and fail twice in a way that may pass."""
+    print(f"in attempt {ctx.attempt}", flush=True)
+    while not Path(params.mark).exists():
+        time.sleep(0.01)
+    if ctx.attempt < 3:
+        raise JobError("not_yet", f"attempt {ctx.attempt}", retryable=True)
+
+
 @job("hopeless", retries=2, retry_delay_s=0.02, on_shutdown="cancel")
 def hopeless(ctx: JobContext, params: Marked) -> None:
     """Fail every time, in a way that may pass."""

@@ -177,7 +177,7 @@ def test_the_doctor_finds_damage_that_no_start_looks_for(make_daemon: MakeDaemon
 
 
 def test_a_backup_taken_while_jobs_run_and_are_cancelled_is_a_store(make_daemon: MakeDaemon) -> None:
-    """SQLite's online backup, as the README says: the daemon it was taken of goes on; another one starts with it."""
+    """SQLite's online backup, as the documents say: the daemon it was taken of goes on; another starts with it."""
     daemon = make_daemon("--max-running", "3")
     restored = make_daemon(name="restored")
     restored.state_dir.mkdir(mode=0o700)

@@ -107,6 +107,23 @@ def test_exec_reads_and_writes_files_beside_the_caller(cli: Cli, tmp_path: Path)
     assert (tmp_path / "out").read_text() == "a line\n"
 
 
+def test_a_log_is_followed_through_each_attempt(cli: Cli, daemon: Any, tmp_path: Path) -> None:
+    """From the first line of each to the end of the job; of one that was named, to the end of that."""
+    mark = tmp_path / "mark"
+    with daemon.client() as client:
+        job_id = client.submit("shaky-when-told", {"mark": str(mark)}).id
+    with cli.start("logs", "--follow", job_id) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "in attempt 1\n"
+        mark.touch()
+        said, error = following.communicate(timeout=TIMEOUT_S)
+    assert (following.returncode, error) == (0, "")
+    assert re.findall(r"^in attempt \d|not_yet", said, re.MULTILINE) == [
+        *("not_yet", "in attempt 2", "not_yet", "in attempt 3")
+    ]
+    assert cli("logs", "-f", "--attempt", "2", job_id).stdout.startswith("in attempt 2\n")
+
+
 def test_exec_detached_prints_the_id_and_goes_on(cli: Cli) -> None:
     """The id is all that is on stdout, so that a script can use it."""
     job_id = cli("exec", "--detach", "--title", "t", "--", "echo", "hello").stdout.strip()

@@ -318,3 +318,32 @@ def test_in_a_leaf_of_what_is_delegated_jobs_have_theirs_beside_it(make_daemon: 
             if path.is_dir():
                 path.rmdir()
         unit.rmdir()
+
+
+def test_where_no_process_can_enter_a_cgroup_trees_are_found_by_session(make_daemon: MakeDaemon) -> None:
+    """A cgroup with processes that passes threaded controllers on, or has threads of its own below it, is no place."""
+    parent = tree.find_cgroup()
+    if parent is None:
+        pytest.skip("there is no writable cgroup v2 directory for this process")
+    unit = parent / f"{PREFIX}threaded" / "inner"  # what it is in is not delegated
+    threads = unit / "threads"
+    daemon = make_daemon("--jobs", "children.contained")
+    daemon.before = f"echo $$ > {unit}/cgroup.procs"
+    unit.mkdir(parents=True)
+    try:
+        threads.mkdir()
+        (threads / "cgroup.type").write_text("threaded")
+        daemon.start()
+        with daemon.client() as client:
+            assert client.ping().tree == tree.SessionTree.name
+            job = client.wait(client.submit("try", {"confined": False}).id, 20)
+        assert job.state is State.COMPLETED, job.error
+        daemon.stop()
+        daemon.options = (*daemon.options, "--tree", "cgroup")
+        assert not daemon.try_start()
+        assert "domain invalid" in daemon.said()
+    finally:
+        daemon.stop()
+        threads.rmdir()
+        unit.rmdir()
+        unit.parent.rmdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sqlite3
 import time
@@ -352,6 +353,49 @@ def test_a_queued_job_that_is_paused_is_passed_by(daemon: DaemonProcess) -> None
         assert not client.get(jobs[0].id).paused
 
 
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("seed", range(2))
+def test_pause_cancel_timeout_and_restart_in_any_order(
+    make_daemon: MakeDaemon, tmp_path: Path, tree: str, seed: int
+) -> None:
+    """Whatever came when: who was cancelled, or ran out of time, is gone; all others go on once they are unpaused."""
+    chance = random.Random(seed)
+    daemon = make_daemon("--tree", tree, "--max-running", "8")
+    daemon.start()
+    with daemon.client() as client:
+        marks = [tmp_path / f"mark-{number}" for number in range(8)]
+        jobs = [client.submit("escaper", {"mark": str(mark)}) for mark in marks]
+        short = client.submit("escaper", {"mark": str(tmp_path / "short")}, timeout_s=1.5)
+        cancelled: set[str] = set()
+        for act in chance.sample(["pause"] * 14 + ["unpause"] * 10 + ["cancel"] * 4 + ["kill", "hand over"] * 2, 32):
+            job = chance.choice(jobs)
+            if act in ("kill", "hand over"):
+                assert daemon.process is not None
+                daemon.process.send_signal(signal.SIGKILL if act == "kill" else signal.SIGUSR2)
+                daemon.process.wait(TIMEOUT_S)
+                daemon.start()
+            elif act == "cancel":
+                client.cancel(job.id)
+                cancelled.add(job.id)
+            else:
+                try:
+                    client.pause(job.id) if act == "pause" else client.unpause(job.id)
+                except RequestRefused:
+                    assert job.id in cancelled  # and over, or ending
+        for job, mark in zip(jobs, marks, strict=True):
+            if job.id in cancelled:
+                assert client.wait(job.id, TIMEOUT_S).state is State.CANCELLED
+                assert not processes_with(f"ANNUL_MARK={job.id}.")
+            else:
+                client.unpause(job.id)
+                grows(mark)
+                assert not client.get(job.id).paused
+        ended = client.wait(short.id, TIMEOUT_S)
+        assert ended.error is not None
+        assert (ended.state, ended.error.code) == (State.FAILED, "timeout")
+        assert not processes_with(f"ANNUL_MARK={short.id}.")
+
+
 def test_a_job_that_is_paused_while_it_starts_is_frozen_when_it_runs(client: Client) -> None:
     """It has its time to register first: a launch that stands still would be taken for one that failed."""
     job = client.submit("slow-sleeper")
@@ -537,6 +581,14 @@ def test_stats_count_what_lives_and_what_was_done(daemon: DaemonProcess) -> None
     assert 0 < found.start.max_s <= found.start.sum_s < 10
     assert found.oldest_queued_s is not None
     assert 0 <= found.oldest_queued_s < 10
+
+
+def test_stats_count_each_start(client: Client) -> None:
+    """Also of jobs that are over before it is told that they run."""
+    jobs = [client.submit("exec", {"argv": ["true"]}) for _ in range(60)]
+    for job in jobs:
+        client.wait(job.id, TIMEOUT_S)
+    assert client.stats().start.count == len(jobs)
 
 
 # --- SIGHUP -----------------------------------------------------------------------------------------------------

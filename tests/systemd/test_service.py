@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from annul_client import Client, Job, Stage, State
-from harness import TIMEOUT_S, wait_until
+from harness import TESTS, TIMEOUT_S, wait_until
+from pdf import CV_LINES, make_pdf
 from systemd.machine import NEEDED, ROOT, Machine, need_systemd
 
 ANNUL = str(Path(sys.executable).with_name("annul"))
@@ -25,6 +26,7 @@ WAITING = (
     f"touch $TMPDIR/mine /dev/shm/mine; until [ -e {STATE}/go ]; do sleep 0.02; done; ls $TMPDIR/mine /dev/shm/mine"
 )
 # Ignores SIGTERM, and has a child in a session of its own, with nothing of the job's environment.
+GENERATED_FROM = {"cv": "cv-en.json", "offer_file": "offer-en.md"}
 STUBBORN = "trap '' TERM; setsid env -i sleep 1000 & while :; do sleep 1; done"
 
 
@@ -135,7 +137,7 @@ def service(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Servic
     """Started, with an empty store; a parameter is a drop-in. Stopped at the end, and then nothing of it is left."""
     settings = getattr(request, "param", ())
     if settings:
-        set_up(machine, "parameter", *settings)
+        set_up(machine, "with", *settings)  # after the others, in the order of names
     service = Service(machine)
     try:
         machine.run("systemctl", "start", "annul")
@@ -150,7 +152,7 @@ def service(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Servic
         machine.run("systemctl", "reset-failed", "systemd-journald", check=False)  # each test does this
         machine.run("systemctl", "restart", "systemd-journald")
         if settings:
-            set_up(machine, "parameter")
+            set_up(machine, "with")
 
 
 # --- the files --------------------------------------------------------------------------------------------------
@@ -237,6 +239,74 @@ def test_a_key_is_for_the_jobs_that_need_it(service: Service) -> None:
     service.client.cancel(job.id)
 
 
+def test_a_timer_submits(service: Service) -> None:
+    """The example: systemd finds nothing wrong with it, and what it submits is a job like any other."""
+    machine = service.machine
+    for path in (ROOT / "examples" / "timer").iterdir():
+        text = path.read_text().replace("/opt/annul/bin/annul", ANNUL).replace("/usr/local/bin/backup", "/bin/true")
+        machine.path(f"/etc/systemd/system/{path.name}").write_text(
+            re.sub("(?m)^OnCalendar=.*", "OnActiveSec=0", text).replace("RandomizedDelaySec=10min", "AccuracySec=1ms")
+        )
+    assert not machine.run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", "nightly.timer")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "nightly.timer")
+    wait_until(lambda: service.client.list(label={"timer": "nightly"}), "the timer to submit")
+    (job,) = service.client.list(label={"timer": "nightly"})
+    assert service.ended(job).state is State.COMPLETED
+    assert job.timeout_s == 7200
+    machine.run("systemctl", "stop", "nightly.timer", "nightly.service")
+    machine.run("systemd-analyze", "calendar", "*-*-* 02:30")
+
+
+MODEL = f"""import signal, sys
+sys.path.insert(0, "{TESTS}")
+from openai_server import SCAN_ANSWER, OpenAIServer, stream_cv
+with OpenAIServer(stream_cv(), stream_cv(SCAN_ANSWER)) as server:
+    print(server.base_url, flush=True)
+    signal.pause()"""
+
+
+@pytest.fixture
+def model(service: Service) -> Iterator[None]:
+    """An OpenAI-compatible server on the machine's loopback, of which the service's jobs know."""
+    server = service.machine.start(sys.executable, "-c", MODEL)
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    set_up(service.machine, "model", f"Environment=OPENAI_BASE_URL={url}", "Environment=OPENAI_API_KEY=sk-of-this-test")
+    service.machine.run("systemctl", "restart", "annul")
+    yield
+    set_up(service.machine, "model")
+    service.machine.run("pkill", "-KILL", "-f", "openai_server")
+    server.communicate(timeout=TIMEOUT_S)
+
+
+@pytest.mark.usefixtures("model")
+def test_the_cv_jobs_do_all_they_can_in_the_hardening(service: Service) -> None:
+    """Both engines, the second reader in a process of its own, a scan drawn for the model, a PDF printed; by cgroup."""
+    pytest.importorskip("typst", reason="typst is not installed: pip install 'annul[pdf]'")
+    from scans import make_scan
+
+    wait_until(lambda: service.client.ping(), "the next daemon to answer")
+    assert service.client.ping().tree == "cgroup"
+    sound = (ROOT / "examples" / "cv-en.pdf").read_bytes()
+    # The tree of pages is a page of itself: pypdf refuses it.
+    damaged = make_pdf([CV_LINES]).replace(b"/Kids [5 0 R]", b"/Kids [5 0 R 2 0 R]")
+    found = []
+    for pdf, engine in ((sound, "openai"), (make_scan(CV_LINES), "openai"), (damaged, "offline")):
+        job = service.ended(service.client.submit("import-pdf", {"engine": engine}, inputs={"pdf": pdf}))
+        assert job.state is State.COMPLETED, job.error
+        result = service.client.result(job.id).result
+        assert result["cv"]["basics"]["name"]
+        found.append((result["engine"], result["report"]["reader"]))
+    assert found == [("openai", "pypdf"), ("openai", "model"), ("offline", "pdfium")]
+    files = {name: (ROOT / "examples" / f"{path}").read_bytes() for name, path in GENERATED_FROM.items()}
+    job = service.ended(service.client.submit("generate-cv", {"engine": "offline"}, inputs=files))
+    assert job.state is State.COMPLETED, job.error
+    assert {Path(path).suffix for path in job.files} == {".json", ".pdf"}
+    (printed,) = (path for path in job.files if path.endswith(".pdf"))
+    assert service.client.output(job.id, Path(printed).name).startswith(b"%PDF-")
+
+
 # --- ending it --------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +351,51 @@ def test_jobs_go_on_after_a_crash(service: Service) -> None:
     service.machine.run("kill", "-KILL", str(before))
     wait_until(lambda: service.main_pid not in (0, before), "systemd to start another one")
     service.goes_on(job)
+
+
+def test_jobs_go_on_over_one_restart_after_the_other(service: Service) -> None:
+    """By hand and by crashes, while others come and go: each daemon finds the unit's cgroup fit to start in."""
+    job = service.running(WAITING)
+    for crash in (False, True, False, True, True, False):
+        before = service.main_pid
+        short = service.client.submit("exec", {"argv": ["sleep", "1000"]})
+        if crash:
+            service.machine.run("kill", "-KILL", str(before))
+        else:
+            service.machine.run("systemctl", "restart", "annul")
+        wait_until(lambda before=before: service.main_pid not in (0, before), "the next daemon")  # type: ignore[misc]
+        service.adopted(job)
+        service.client.cancel(short.id, grace_s=0)
+        assert service.ended(short).state is State.CANCELLED
+    assert "219/CGROUP" not in service.of_systemd()
+    service.goes_on(job)
+
+
+def test_a_stop_in_the_middle_of_a_restart_ends_every_job(service: Service) -> None:
+    """Whatever the restart has come to: the daemon has handed over, or the next one is about to be ready."""
+    for looks in range(6):
+        job = service.running(STUBBORN, 4)
+        members = service.members(job)
+        service.machine.run("systemctl", "restart", "--no-block", "annul")
+        for _ in range(looks):
+            service.shown("SubState")
+        service.stop()
+        assert not [pid for pid in members if service.alive(pid)]
+        service.machine.run("systemctl", "start", "annul")
+        assert service.ended(job).state.final
+
+
+def test_a_daemon_that_dies_while_it_stops_leaves_no_job(service: Service) -> None:
+    """A stop was asked for: nobody comes after it who could adopt them."""
+    job = service.running(STUBBORN, 4)
+    members = service.members(job)
+    stop = service.machine.start("systemctl", "stop", "annul")
+    wait_until(lambda: any(line.startswith("info stop-job") for line in service.said()), "it to stop the job")
+    service.machine.run("kill", "-KILL", str(service.main_pid))
+    stop.communicate(timeout=TIMEOUT_S)
+    assert not [pid for pid in members if service.alive(pid)]
+    assert service.shown("MainPID") == "0"
+    service.machine.run("systemctl", "reset-failed", "annul")
 
 
 def test_a_paused_job_is_frozen_over_a_crash(service: Service) -> None:
@@ -355,6 +470,18 @@ def test_the_watchdog_ends_a_loop_that_does_not_turn(service: Service) -> None:
     wait_until(lambda: service.main_pid not in (0, before), "systemd to start another one")
     assert "Watchdog timeout" in service.of_systemd()
     assert any("Fatal Python error: Aborted" in line for line in service.said())
+    service.goes_on(job)
+
+
+@pytest.mark.parametrize("service", [("WatchdogSec=1", f"Environment=PYTHONPATH={TESTS / 'wedging'}")], indirect=True)
+def test_the_watchdog_ends_a_daemon_whose_loop_alone_hangs(service: Service) -> None:
+    """Its other threads live, and so does its process; the journal has the line at which the loop hung."""
+    job = service.running(WAITING)
+    before = service.main_pid
+    service.machine.path(f"{STATE}/wedge").touch()
+    wait_until(lambda: service.main_pid not in (0, before), "systemd to start another one")
+    assert "Watchdog timeout" in service.of_systemd()
+    assert any("in wedged" in line for line in service.said())
     service.goes_on(job)
 
 

@@ -28,7 +28,9 @@ from annul.tree import (
     Reaper,
     SessionTree,
     children_of,
+    controllers,
     find_cgroup,
+    pass_on_controllers,
     remove_old_probes,
     send,
 )
@@ -555,6 +557,26 @@ def test_what_a_search_for_a_cgroup_left_when_it_was_killed_is_removed_later(cgr
     remove_old_probes(cgroup.path)
     assert (old.exists(), new.exists()) == (False, True)
     new.rmdir()
+
+
+@pytest.mark.parametrize(("inside", "passed_on"), [("", True), ("17\n", False)])
+def test_controllers_are_passed_on_only_where_no_process_is(tmp_path: Path, inside: str, passed_on: bool) -> None:
+    """The kernel takes +pids from a cgroup with processes, and has it threaded then: no job could enter its own."""
+    own = tmp_path / "own"
+    own.mkdir()
+    try:
+        os.setxattr(tmp_path, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error}")
+    for group in (tmp_path, own):
+        (group / "cgroup.subtree_control").touch()
+    (tmp_path / "cgroup.controllers").write_text("memory pids\n")
+    (tmp_path / "cgroup.procs").write_text(inside)
+    pass_on_controllers(tmp_path, own)
+    assert bool((tmp_path / "cgroup.subtree_control").read_text()) is passed_on
+    assert (own / "cgroup.subtree_control").read_text()
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    assert bool(controllers(tmp_path)) is passed_on
 
 
 def test_nothing_leaves_a_cgroup(scene: Scene, cgroup: CgroupTree) -> None:

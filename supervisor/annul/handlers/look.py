@@ -162,7 +162,8 @@ def logs(daemon: Daemon, request: wire.Logs, caller: Caller) -> None:
         size, offset, data = 0, 0, b""
     except OSError as error:
         raise Refused("unreadable_log", f"reading the log of job {record.id}: {error}") from error
-    caller.answer(wire.LogsReply(data=data, offset=offset, size=size, done=record.state.final))
+    done = record.state.final or attempt < record.attempt
+    caller.answer(wire.LogsReply(data=data, offset=offset, size=size, done=done, attempts=record.attempt))
 
 
 def result(daemon: Daemon, request: wire.Result, caller: Caller) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def stats(daemon: Daemon, request: wire.Stats, caller: Caller) -> None:  # noqa: ARG001
-    registry, tally = daemon.registry, daemon.tally
+    registry, tally = daemon.registry, daemon.supervision.tally
     active = list(registry.active.values())
     by_type = {name: Counter({str(State.QUEUED): count}) for name, count in registry.queue.by_type.items()}
     states: Counter[State] = Counter()

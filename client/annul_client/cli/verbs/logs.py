@@ -15,7 +15,7 @@ LOOK_EVERY_S = 0.3
 
 @click.command("logs", short_help="Print what a job wrote.")
 @click.argument("job_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over, retries too.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt; the latest otherwise.")
 @json_option
 @click.pass_obj
@@ -29,11 +29,16 @@ def command(session: Session, *, job_id: str, follow: bool, attempt: int | None,
         document({"id": job_id, "text": data.decode(errors="replace")})
         return Exit.OK
     offset = 0
+    each = follow and attempt is None  # one attempt after the other, each from its beginning
     while True:
         piece = client.read_log(job_id, offset, attempt=attempt)
+        attempt = attempt or piece.attempts or None
         raw(piece.data)
         offset = piece.offset + len(piece.data)
         if piece.data and offset < piece.size:
+            continue
+        if each and attempt is not None and attempt < piece.attempts:
+            attempt, offset = attempt + 1, 0
             continue
         if piece.done or not follow:
             return Exit.OK
