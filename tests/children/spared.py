@@ -6,10 +6,11 @@ import os
 import sys
 import tempfile
 import time
+from typing import Annotated
 
 import msgspec
 
-from annul import JobContext, job
+from annul import InputFile, JobContext, job
 
 SERVED: list[str] = []  # of this process: what it ran
 
@@ -24,7 +25,9 @@ class Long(msgspec.Struct, frozen=True):
 
 def _who(ctx: JobContext) -> dict[str, object]:
     SERVED.append(ctx.job_id)
+    print(f"{ctx.type} was here")
     return {
+        "inode": ctx.workdir.stat().st_ino,
         "pid": os.getpid(),
         "served": SERVED,
         "session": os.getsid(0) == os.getpid(),
@@ -39,6 +42,15 @@ def _who(ctx: JobContext) -> dict[str, object]:
 
 @job("who", on_shutdown="cancel")
 def who(ctx: JobContext, params: Nothing) -> dict[str, object]:
+    return _who(ctx)
+
+
+class WithFile(msgspec.Struct, frozen=True):
+    file: Annotated[str, InputFile.MARK]
+
+
+@job("wordy", on_shutdown="cancel")
+def wordy(ctx: JobContext, params: WithFile) -> dict[str, object]:
     return _who(ctx)
 
 

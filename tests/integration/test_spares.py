@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,40 @@ def test_each_job_has_a_process_of_its_own(daemon: DaemonProcess, client: Client
             assert found["cgroup"].rpartition("/")[2].startswith(f"{found['pid']}.")
         seen.add(found["pid"])
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize("job_type", ["who", "wordy"])
+def test_the_room_made_beforehand_becomes_the_jobs(daemon: DaemonProcess, client: Client, job_type: str) -> None:
+    """Where the job has no directory yet, and where its input file is there already; nothing of it stays behind."""
+    wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    rooms = daemon.state_dir / "rooms"
+    work = {(room / "1" / "work").stat().st_ino for room in rooms.iterdir()}
+    log = {(room / "1" / "log").stat().st_ino for room in rooms.iterdir()}
+    files = {"file": b"x"} if job_type == "wordy" else None
+    job = client.wait(client.submit(job_type, {}, inputs=files).id, 20)
+    assert job.state is State.COMPLETED
+    found = msgspec.convert(job.result, dict)
+    assert found["cwd"]
+    assert found["tmp"]
+    assert found["inode"] in work
+    attempt = daemon.state_dir / "jobs" / job.id / "1"
+    assert (attempt / "log").stat().st_ino in log
+    assert client.logs(job.id) == f"{job_type} was here\n".encode()
+    assert sorted(path.name for path in attempt.iterdir()) == ["log", "outcome.json"]
+    wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there again")
+    wait_until(lambda: {path.name for path in rooms.iterdir()} == {str(pid) for pid in spares(daemon)}, "no other room")
+
+
+def test_a_room_that_was_taken_away_is_made_anew(daemon: DaemonProcess, client: Client) -> None:
+    """Somebody tidies the state directory: jobs go on."""
+    wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there")
+    for room in (daemon.state_dir / "rooms").iterdir():
+        shutil.rmtree(room)
+    job = client.wait(client.submit("who").id, 20)
+    found = msgspec.convert(job.result, dict)
+    assert found["cwd"]
+    assert found["tmp"]
+    assert client.logs(job.id) == b"who was here\n"
 
 
 def test_there_are_never_more_than_were_asked_for(daemon: DaemonProcess, client: Client) -> None:
