@@ -12,10 +12,10 @@ Runs in the job's main thread. A cancel closes the socket at once: `Cancelled` c
 
 from __future__ import annotations
 
+import _thread
 import os
 import queue
 import socket
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -289,7 +289,8 @@ def resolve(host: str, port: int, seconds: float) -> list[str]:
         except (OSError, UnicodeError) as error:
             answers.put(error if isinstance(error, OSError) else OSError(f"no valid name: {host}"))
 
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    # Race: threading's own start waits for the thread under a lock, of which a cancel raised in there makes an error.
+    _thread.start_new_thread(ask, ())
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
