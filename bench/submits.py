@@ -171,6 +171,13 @@ def _cpu_s(pid: int) -> float:
 # --- the floor of submits -------------------------------------------------------------------------------------------
 
 
+_COLUMNS = (
+    "seq, id, request, type, user, key, digest, title, labels, priority, params, timeout_s, not_before, submitted_by, "
+    "state, attempt, events, created_at, started_at, finished_at, progress, result, files, published, error, cancel, "
+    "swept, failures"
+)
+
+
 def bare(count: int = SUBMITS) -> float:
     """Jobs a second: decode a message each, the same rows of job and event, one durable commit for 500 jobs."""
     frames = [_encode(_request("submit", **_job(number))) for number in range(count)]
@@ -187,7 +194,8 @@ def bare(count: int = SUBMITS) -> float:
                     job = msgspec.msgpack.decode(frame)
                     id_ = f"{number:012x}"
                     db.execute(
-                        "INSERT INTO job VALUES (?, ?, ?, ?, ?, NULL, x'00112233445566778899aabbccddeeff', ?, '{}', 0,"
+                        f"INSERT INTO job ({_COLUMNS}) "
+                        "VALUES (?, ?, ?, ?, ?, NULL, x'00112233445566778899aabbccddeeff', ?, '{}', 0,"
                         "'{}', NULL, NULL, 'uid:1000', 'queued', 0, 1, 1e9, NULL, NULL, '{\"fraction\": null,"
                         '"stage": ""}\', NULL, \'[]\', 1, NULL, NULL, 0, 0)',
                         (number, id_, f"uid:1000/{job['rid']}", job["type"], job["user"], job["title"]),
