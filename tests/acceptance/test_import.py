@@ -149,10 +149,12 @@ def test_30_cancels_at_random_moments(make_daemon: Callable[..., DaemonProcess],
                     pass  # it still runs
                 client.cancel(job.id)
                 assert_gone(daemon, client.wait(job.id, 20))
-            if server.requests:
+            if engine == "openai":
+                assert server.requests, "no cancel came after the server was asked"
                 server.wait_closed()
-            assert len(server.requests) <= 31
-            assert engine == "openai" or not server.requests
+                assert len(server.requests) <= 31
+            else:
+                assert not server.requests
 
 
 def test_auto_is_offline_without_a_key(client: Client, cv: Path) -> None:

@@ -177,6 +177,9 @@ def test_what_the_base_says_may_be_said_otherwise(base: Base, path: str, text: s
         (H0, "Cut 1,200 payments by 40 %", "1,200 payments"),  # milliseconds they were
         (H0, "Payments for 3 customers, in Python", "3"),  # 3 million
         ("/work/0/summary", "Payments for 40 million customers", "40 million"),
+        (H0, "Cut the time of a payment by 40 % in Python, for WHO", "WHO"),  # an employer that looks like "who"
+        (H2, "Has no experience with COBOL, and still replaced it for IT", "IT"),  # the base has "it"
+        ("/basics/summary", "Developer with 8 years of experience in A.I.", "A.I."),
         ("/projects/0/highlights/0", "Used by 12 war teams", "war"),  # a small word, in another language
     ],
 )
@@ -188,6 +191,30 @@ def test_what_the_base_does_not_say_is_refused(base: Base, path: str, text: str,
     else:
         assert why is not None
         assert unknown in why
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "unknown"),
+    [("de", "Entwicklerin am MIT", "MIT"), ("es", "Trabajo en la ESA", "ESA"), ("fr", "Travail chez SES", "SES")],
+)
+def test_a_name_that_looks_like_a_small_word(language: Any, text: str, unknown: str) -> None:
+    """ "MIT" is a school, though "mit" is a German word; it passes where the base has it so written."""
+    for said, refused in (
+        ("Entwicklerin, trabajo, travail", True),
+        (f"Entwicklerin, trabajo, travail, {unknown}", False),
+    ):
+        why = rejected(base_of({"basics": {"summary": said}}, language), "/basics/summary", "replace", text)
+        assert (why is not None and unknown in why) if refused else why is None
+
+
+@pytest.mark.parametrize(("said", "unsaid"), [("SA", "SAS"), ("io", "iOS"), ("CSS", "CS"), ("AWS", "AW")])
+def test_an_s_that_makes_another_name(said: str, unsaid: str) -> None:
+    """A plural's s is that of a word: "SAS" is not said by "SA", as "APIs" is by "API"."""
+    cv = {"basics": {"summary": f"Payments, {said}, API."}, "work": [{"name": "A", "highlights": [f"Used {said}"]}]}
+    base = base_of(cv, "en")
+    assert rejected(base, "/basics/summary", "replace", f"Payments, {unsaid}")
+    assert why_no_skill(base, unsaid)
+    assert rejected(base, "/basics/summary", "replace", "Payment, APIs") is None
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,23 @@ def test_headings_in_the_margin_right_aligned_and_over_two_lines() -> None:
     cv = cv_of(sheet)
     assert posts(cv) == [("Architetto", "Studio Conti", "2017-05", None)]
     assert cv["education"][0]["institution"] == "Politecnico di Torino"
+
+
+def test_a_name_close_to_the_heading_of_the_next_column() -> None:
+    """Almost level with it, and less than an em of the name's away: two texts, of two columns."""
+    sheet = Sheet().put("Oda van der Meulen", size=20, bold=True)
+    edge = sheet.items[0].x + sheet.items[0].width + 16
+    for text in ("oda@example.org", "+31 20 123 4567", "Leiden", "SKILLS", "Knots, Charts", "LANGUAGES", "Dutch"):
+        sheet.put(text, dy=19)
+    sheet.y = 797.0 - 14
+    sheet.beside("WORK EXPERIENCE", x=edge, size=11)
+    for title, firm, when in (
+        ("Harbour Pilot", "Quay Ltd", "May 2019 – Present"),
+        ("Deck Officer", "Ferries Ltd", "June 2014 – April 2019"),
+    ):
+        sheet.put(title, x=edge, bold=True, dy=24).put(firm, x=edge).put(when, x=edge).put("• Led the watch.", x=edge)
+    cv = cv_of(sheet)
+    assert cv["basics"]["name"] == "Oda van der Meulen"
+    assert posts(cv) == [
+        ("Harbour Pilot", "Quay Ltd", "2019-05", None), ("Deck Officer", "Ferries Ltd", "2014-06", "2019-04"),
+    ]  # fmt: skip

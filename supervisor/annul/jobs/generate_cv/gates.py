@@ -53,8 +53,10 @@ _LONGEST_ELSE = 600
 _GROWTH, _MORE = 1.3, 80  # a new text has at most so many times the old one's characters, or so many more
 
 _LONGEST_ENDING = 4
+_SHORTEST_SINGULAR = 3  # letters of a name that may have a plural's s
 _QUALITY = re.compile(r"(?:ity|ities|ites?|itat(?:en)?|idad(?:es)?)$")
 _CONTACT = re.compile(r"://|\bwww\.|\S@\S")
+_LETTERS = re.compile(r"(?<!\w)(?:[A-Z]\.){2,}")  # each may be a small word: "A.I."
 _PUNCTUATION = frozenset(".,;:!?'\"()/&%#-‐‑–—’‘“”«»…")  # a "+" or ">" would make more of a number
 # Small words that make more, or less, of what is said.
 _MEASURES = frozenset(
@@ -134,6 +136,8 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
     if _CONTACT.search(new) and not _CONTACT.search(now):
         return "the new text has an address, the old one has none"
     scope = _scope(base, edit.path)
+    if letters := [one for one in _LETTERS.findall(new) if one not in now]:
+        return f"the new text has initials that the old one has not: {', '.join(letters[:5])}"
     if unknown := _unfounded(new, scope, base.language):
         where = "the CV" if edit.path.startswith("/basics/") else "this entry of the CV"
         return f"{where} does not say: {', '.join(unknown[:8])}"
@@ -163,19 +167,23 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
     there = [word for line in scope for word in line]
     exact = {word.folded for word in there}
     as_names = {word.folded for word in there if word.text[0].isupper()}
+    as_acronyms = {word.folded for word in there if _is_acronym(word)}
     stems = {word.key: word.folded for word in there}
     before = {pair for line in scope for pair in _pairs(line)}
     line = words(new, language)
     unknown = []
     for place, word in enumerate(line):
-        # "Go" is a language, "go" is none.
-        where = as_names if word.folded in AMBIGUOUS and word.text[0].isupper() and not word.first else exact
-        if {word.folded, word.folded.removesuffix("s"), f"{word.folded}s"} & where:
-            continue
-        idle = is_stop(word, language) and word.folded not in NEGATIONS | _MEASURES
-        if not word.number and (idle or word.folded in _IDLE):
+        idle = (is_stop(word, language) or word.folded in _IDLE) and word.folded not in NEGATIONS | _MEASURES
+        # "Go" is a language and "go" none; "WHO" is an employer and "MIT" a school, whatever "who" and "mit" are.
+        where = exact
+        if word.folded in AMBIGUOUS and word.text[0].isupper() and not word.first:
+            where = as_names
+        elif idle and _is_acronym(word):
+            where = as_acronyms
+        if _numbers_of(word) & where or (idle and not word.number and not _is_acronym(word)):
             continue
         named = word.special or word.number or word.capital or known_at(line, place)
+        named = named or (idle and _is_acronym(word))
         similar = stems.get(word.key)
         if named or similar is None or not _inflected(word.folded, similar):
             unknown.append(word.text)
@@ -186,6 +194,23 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
         if word.folded in _RANKS and (before_it, word.folded) not in before
     ]
     return list(dict.fromkeys(unknown))
+
+
+def _numbers_of(word: Word) -> set[str]:
+    """A word as it is, and with and without a plural's s.
+
+    Not where an s makes another word: "SAS" is no plural of "SA", nor "iOS" of "io".
+    """
+    forms = {word.folded}
+    if len(word.folded) >= _SHORTEST_SINGULAR:
+        forms.add(f"{word.folded}s")
+    if len(word.folded) > _SHORTEST_SINGULAR and word.folded.endswith("s"):
+        forms.add(word.folded[:-1])
+    return forms
+
+
+def _is_acronym(word: Word) -> bool:
+    return sum(char.isupper() for char in word.text) > 1
 
 
 def _other_counts(line: list[Word], scope: list[list[Word]]) -> list[str]:
@@ -305,7 +330,7 @@ def _same(one: Word, other: Word) -> bool:
     if one.folded == other.folded:
         return True
     if one.number or one.special or one.capital or other.capital:
-        return one.folded.removesuffix("s") == other.folded.removesuffix("s")
+        return other.folded in _numbers_of(one)
     return _inflected(one.folded, other.folded)
 
 

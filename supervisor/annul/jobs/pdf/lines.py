@@ -84,7 +84,7 @@ def segments(items: list[Item]) -> list[Segment]:
         end = 0.0
         for item in row:
             # A gap of more than an em is never a space between words, except after a bullet.
-            wide = item.x - end > 1.05 * max(item.size, group[-1].size) if group else False
+            wide = item.x - end > 1.05 * _em(group[-1], item) if group else False
             if group and (wide or _ends_heading(group, item)) and not _is_bullet(group):
                 found.append(_segment(group))
                 group = []
@@ -93,6 +93,16 @@ def segments(items: list[Item]) -> list[Segment]:
         if group:
             found.append(_segment(group))
     return [short for segment in found if segment.text for short in _cut(segment)]
+
+
+def _em(last: Item, item: Item) -> float:
+    """The em that a gap is measured by: the larger, but for two texts that are level by chance.
+
+    These differ in size and baseline: a name, and a heading in the column beside it.
+    """
+    small, large = sorted((last.size, item.size))
+    chance = large > 1.3 * small and abs(last.y - item.y) > 0.05 * large
+    return small if chance else large
 
 
 def _cut(segment: Segment) -> list[Segment]:
