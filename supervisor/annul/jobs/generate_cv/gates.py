@@ -57,6 +57,7 @@ _SHORTEST_SINGULAR = 3  # letters of a name that may have a plural's s
 _QUALITY = re.compile(r"(?:ity|ities|ites?|itat(?:en)?|idad(?:es)?)$")
 _CONTACT = re.compile(r"://|\bwww\.|\S@\S")
 _LETTERS = re.compile(r"(?<!\w)(?:[A-Z]\.){2,}")  # each may be a small word: "A.I."
+_POINT_FIRST = re.compile(r"(?<!\w)[.,]\d")  # ".7" is another number than "7", though the same word
 _PUNCTUATION = frozenset(".,;:!?'\"()/&%#-‐‑–—’‘“”«»…")  # a "+" or ">" would make more of a number
 # Small words that make more, or less, of what is said.
 _MEASURES = frozenset(
@@ -133,6 +134,8 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
         return f"the new text has characters that the old one has not: {', '.join(odd[:5])}"
     if "\n" in new.strip() and "\n" not in now:
         return "the new text has several lines, the old one has one"
+    if _POINT_FIRST.search(new) and not _POINT_FIRST.search(now):
+        return "the new text has a number that begins with a point"
     if _CONTACT.search(new) and not _CONTACT.search(now):
         return "the new text has an address, the old one has none"
     scope = _scope(base, edit.path)
