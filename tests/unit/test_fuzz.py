@@ -325,6 +325,11 @@ def test_a_request_id_of_another_users_job(asked: Asked) -> None:
     answer = asked.ask(msgspec.structs.replace(first, user="u2"), body)
     assert answer["error"]["code"] == "key_conflict"
     assert job_id not in str(answer)
+    second = msgspec.structs.replace(first, user="u2")
+    own = asked.ask(second, b'{"verb":"submit","type":"fuzzed","rid":"another-of-its-own"}')["ok"]["job"]["id"]
+    answer = asked.ask(second, f'{{"verb":"retry","id":"{own}","rid":"0123456789abcdef"}}'.encode())
+    assert answer["error"]["code"] == "key_conflict"
+    assert job_id not in str(answer)
 
 
 @tries(50)

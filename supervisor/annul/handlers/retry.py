@@ -31,7 +31,7 @@ def retry(daemon: Daemon, request: wire.Retry, caller: Caller) -> None:
     before = daemon.ledger.by_request(unique) if unique else None
     if before is not None:
         if before.retry_of != old.id:
-            raise Refused("key_conflict", f"this request id stands for job {before.id} already; choose another", "rid")
+            raise Refused("key_conflict", "this request id stands for another job already; make a new one", "rid")
         daemon.ledger.afterwards(lambda: done(before, False))
         return
     if old.state not in (State.FAILED, State.CANCELLED):
