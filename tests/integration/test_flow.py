@@ -288,7 +288,7 @@ def test_a_pause_that_the_store_refuses_never_was(make_daemon: MakeDaemon, tmp_p
 
 def test_time_goes_on_for_a_paused_job(client: Client) -> None:
     """Its time-out thaws it and ends it by SIGTERM."""
-    job = started(client, "sleepy", "sleeping", timeout_s=1.5)
+    job = started(client, "sleepy", "sleeping", timeout_s=5)
     client.pause(job.id)
     done = client.wait(job.id, TIMEOUT_S)
     assert done.error is not None
