@@ -150,7 +150,7 @@ class Daemon:
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
         self._news = False  # events were told in this turn
-        self._spared = False  # the last turn's requests were cancels only
+        self._put_off = False  # the last turn's requests were cancels only
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self.chores: deque[tuple[Iterator[None], Caller]] = deque()  # other long requests, when there is none of those
@@ -340,8 +340,8 @@ class Daemon:
     def _take_requests(self) -> None:
         """Receive what has arrived and handle it, cancels first, for a bounded time.
 
-        As long as more is there to be received, and room for it, cancels are all that is handled: there may be one
-        behind it.
+        As long as more is there to be received, and room for it, cancels are all that is handled in every second turn:
+        there may be one behind it.
         """
         until = self.clock.monotonic() + _TURN_S
         more = True
@@ -351,12 +351,14 @@ class Daemon:
             self._inbox.add(received)
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
-        # What is written with cancels, they wait for: nothing else, but in every second turn.
-        self._spared = bool(self._inbox.urgent) and not self._spared
+        # What is written with cancels, they wait for; and behind what is still to come there may be more of them. But a
+        # flood, also of what is not even a request, may have no end: so nothing else only in every second turn.
+        awaited = bool(self._inbox.urgent) or (more and not self._inbox.full)
+        self._put_off = awaited and not self._put_off
         while self._inbox.urgent:
             self._handle(*self._inbox.next())
-        until = self.clock.monotonic() + (0.0 if self._spared else _HANDLE_S)
-        while self._inbox and (not more or self._inbox.full) and self.clock.monotonic() < until:
+        until = self.clock.monotonic() + _HANDLE_S
+        while self._inbox and not self._put_off and self.clock.monotonic() < until:
             self._handle(*self._inbox.next())
 
     def _handle(self, caller: Caller, request: wire.Request) -> None:

@@ -92,6 +92,18 @@ def test_garbage_on_the_sockets(daemon: DaemonProcess, client: Client) -> None:
     assert is_quiet(daemon)
 
 
+def test_others_are_served_in_a_flood_of_garbage(daemon: DaemonProcess, client: Client) -> None:
+    """It has no end, comes from one whom nothing limits, and is no request that could be counted: no reason to wait."""
+    with hostile.flooded(daemon.runtime_dir, b"\xc1" * 10):
+        for _ in range(10):
+            assert client.ping().you == f"uid:{os.getuid()}"
+        assert client.wait(client.submit("quick").id, 30).state.value == "completed"
+        job = started(client, "sleepy", "sleeping")
+        assert client.cancel(job.id).outcome.value == "cancelling"
+        assert client.wait(job.id, 30).state.value == "cancelled"
+    assert is_quiet(daemon)
+
+
 def test_connections_are_bounded(make_daemon: MakeDaemon, many_descriptors: None) -> None:
     """libzmq aborts where it cannot accept one: it does not come to that; who is in stays in."""
     daemon = make_daemon()
