@@ -247,8 +247,8 @@ def between(ctx: JobContext, params: Marked) -> None:
         found: list[bool] = []
         waiter = threading.Thread(target=lambda: found.append(ctx.signal.wait(60)))
         waiter.start()
-        ctx.progress(None, "ready")
         try:
+            ctx.progress(None, "ready")  # in here: the cancel may come right after it
             hang()
         finally:
             waiter.join(60)
