@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
 _HANDLE_S = 0.005  # for handling them; to write what they change takes longer, and the next cancels wait for both
+_PUT_OFF = 25  # turns at most, half a second: then some of what waits is handled, though more is coming
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
@@ -150,7 +151,7 @@ class Daemon:
         self._inbox = Inbox()
         self.rates = Rates(config.max_requests_per_s)
         self._news = False  # events were told in this turn
-        self._put_off = False  # the last turn's requests were cancels only
+        self._put_off = 0  # turns in a row in which cancels were all that was handled
         self._reads: deque[Received] = deque()  # to be answered after the commit
         self.bulk: deque[tuple[Iterator[None], Caller]] = deque()  # cancels of many jobs, a piece a turn
         self.chores: deque[tuple[Iterator[None], Caller]] = deque()  # other long requests, when there is none of those
@@ -340,9 +341,10 @@ class Daemon:
     def _take_requests(self) -> None:
         """Receive what has arrived and handle it, cancels first, for a bounded time.
 
-        As long as more is there to be received, and room for it, cancels are all that is handled in every second turn:
-        there may be one behind it.
+        As long as requests go on coming in, and there is room for them, cancels are all that is handled: there may be
+        one behind them. That has an end, also where what comes in has none.
         """
+        before = len(self._inbox)
         until = self.clock.monotonic() + _TURN_S
         more = True
         while more and not self._inbox.full and self.clock.monotonic() < until:
@@ -351,10 +353,11 @@ class Daemon:
             self._inbox.add(received)
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
-        # What is written with cancels, they wait for; and behind what is still to come there may be more of them. But a
-        # flood, also of what is not even a request, may have no end: so nothing else only in every second turn.
-        awaited = bool(self._inbox.urgent) or (more and not self._inbox.full)
-        self._put_off = awaited and not self._put_off
+        # What is written with cancels, they wait for: nothing else, but in every second turn.
+        most = 1 if self._inbox.urgent else 0
+        if more and not self._inbox.full and len(self._inbox) > before:  # what is no request is not waited for
+            most = _PUT_OFF
+        self._put_off = self._put_off + 1 if self._put_off < most else 0
         while self._inbox.urgent:
             self._handle(*self._inbox.next())
         until = self.clock.monotonic() + _HANDLE_S
