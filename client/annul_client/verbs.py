@@ -7,6 +7,7 @@ out: `Client` by blocking, `AsyncClient` in a coroutine.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from time import monotonic
@@ -51,15 +52,15 @@ def verb(asks: Callable[Concatenate[Any, P], Answer[T]]) -> Verb[P, T]:
     return cast("Verb[P, T]", call)
 
 
-class Verbs:
+class Verbs(ABC):
     """The methods that both clients have."""
 
     timeout_s: float
     _was_there: bool  # the daemon answered once: from then on an absence is a restart
 
+    @abstractmethod
     def _run(self, asks: Answer[Any]) -> Any:
         """Carry out what is asked for, and give what comes of it."""
-        raise NotImplementedError
 
     # --- jobs -----------------------------------------------------------------------------------------------
 

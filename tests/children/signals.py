@@ -141,10 +141,14 @@ def swallowed(ctx: JobContext, params: Marked) -> None:
 
     def lost_here() -> None:
         nonlocal told
-        if not told:
+        if told:
+            return
+        told = True
+        try:
             ctx.progress(None, "ready")
-            told = True
             hang()
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the next one waits until this one is noted
 
     class Destroyed:
         def __del__(self) -> None:
@@ -172,6 +176,7 @@ def swallowed(ctx: JobContext, params: Marked) -> None:
     where[params.how]()
     say(params, "swallowed")
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         hang()
     finally:
         storm()

@@ -92,9 +92,14 @@ def test_garbage_on_the_sockets(daemon: DaemonProcess, client: Client) -> None:
     assert is_quiet(daemon)
 
 
-def test_others_are_served_in_a_flood_of_garbage(daemon: DaemonProcess, client: Client) -> None:
-    """It has no end, comes from one whom nothing limits, and is no request that could be counted: no reason to wait."""
-    with hostile.flooded(daemon.runtime_dir, b"\xc1" * 10):
+@pytest.mark.parametrize(
+    "body",
+    [b"\xc1" * 10, b'{"verb":"ping"}', b'{"verb":"cancel","id":"nobody"}'],
+    ids=["garbage", "requests", "cancels"],
+)
+def test_others_are_served_in_a_flood(daemon: DaemonProcess, client: Client, body: bytes) -> None:
+    """It has no end, and comes from one whom nothing limits: also where it is no request, and is never counted."""
+    with hostile.flooded(daemon.runtime_dir, body):
         for _ in range(10):
             assert client.ping().you == f"uid:{os.getuid()}"
         assert client.wait(client.submit("quick").id, 30).state.value == "completed"

@@ -166,7 +166,7 @@ def test_what_the_base_says_may_be_said_otherwise(base: Base, path: str, text: s
         ("/basics/summary", "Lead developer in Python and Go", "Lead"),
         ("/basics/summary", "Developer. Payments. Twelve years of Python", "Twelve"),
         ("/basics/summary", "Developer with 80 years of Python", "80"),
-        ("/basics/summary", "Developer with .8 years of experience in payments", "point"),
+        ("/basics/summary", "Developer with .8 years of experience in payments", ".8"),
         ("/basics/summary", "Developer, see http://evil.example", "address"),
         ("/projects/0/description", "A ledger for Banco Azul", "Banco"),
         ("/work/1/highlights/0", "API en C++, Node.js et Go", "Go"),

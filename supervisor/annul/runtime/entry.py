@@ -156,7 +156,8 @@ class _Process:
             (attempt_dir / outcome.NAME).unlink()
             self._room = room
         except OSError:
-            os.chdir("/")  # there is no room: it will take longer
+            os.chdir("/")  # it will take longer; and where the disk is full, this would be the last of it
+            shutil.rmtree(room, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

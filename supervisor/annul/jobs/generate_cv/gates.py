@@ -57,7 +57,7 @@ _SHORTEST_SINGULAR = 3  # letters of a name that may have a plural's s
 _QUALITY = re.compile(r"(?:ity|ities|ites?|itat(?:en)?|idad(?:es)?)$")
 _CONTACT = re.compile(r"://|\bwww\.|\S@\S")
 _LETTERS = re.compile(r"(?<!\w)(?:[A-Z]\.){2,}")  # each may be a small word: "A.I."
-_POINT_FIRST = re.compile(r"(?<!\w)[.,]\d")  # ".7" is another number than "7", though the same word
+_POINT_FIRST = re.compile(r"(?<!\w)[.,]\d+")  # ".7" is another number than "7", though the same word
 _PUNCTUATION = frozenset(".,;:!?'\"()/&%#-‐‑–—’‘“”«»…")  # a "+" or ">" would make more of a number
 # Small words that make more, or less, of what is said.
 _MEASURES = frozenset(
@@ -134,14 +134,12 @@ def _why_not_replace(base: Base, edit: Edit, kind: str, now: Any) -> str | None:
         return f"the new text has characters that the old one has not: {', '.join(odd[:5])}"
     if "\n" in new.strip() and "\n" not in now:
         return "the new text has several lines, the old one has one"
-    if _POINT_FIRST.search(new) and not _POINT_FIRST.search(now):
-        return "the new text has a number that begins with a point"
     if _CONTACT.search(new) and not _CONTACT.search(now):
         return "the new text has an address, the old one has none"
-    scope = _scope(base, edit.path)
-    if letters := [one for one in _LETTERS.findall(new) if one not in now]:
-        return f"the new text has initials that the old one has not: {', '.join(letters[:5])}"
-    if unknown := _unfounded(new, scope, base.language):
+    for pattern in (_LETTERS, _POINT_FIRST):  # what is cut into words that may well be there
+        if others := sorted(set(pattern.findall(new)) - set(pattern.findall(now))):
+            return f"the new text has what the old one has not: {', '.join(others[:5])}"
+    if unknown := _unfounded(new, _scope(base, edit.path), base.language):
         where = "the CV" if edit.path.startswith("/basics/") else "this entry of the CV"
         return f"{where} does not say: {', '.join(unknown[:8])}"
     old_words = words(now, base.language)
@@ -183,7 +181,7 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
             where = as_names
         elif idle and _is_acronym(word):
             where = as_acronyms
-        if _numbers_of(word) & where or (idle and not word.number and not _is_acronym(word)):
+        if _with_plural(word) & where or (idle and not word.number and not _is_acronym(word)):
             continue
         named = word.special or word.number or word.capital or known_at(line, place)
         named = named or (idle and _is_acronym(word))
@@ -199,7 +197,7 @@ def _unfounded(new: str, scope: list[list[Word]], language: Language) -> list[st
     return list(dict.fromkeys(unknown))
 
 
-def _numbers_of(word: Word) -> set[str]:
+def _with_plural(word: Word) -> set[str]:
     """A word as it is, and with and without a plural's s.
 
     Not where an s makes another word: "SAS" is no plural of "SA", nor "iOS" of "io".
@@ -333,7 +331,7 @@ def _same(one: Word, other: Word) -> bool:
     if one.folded == other.folded:
         return True
     if one.number or one.special or one.capital or other.capital:
-        return other.folded in _numbers_of(one)
+        return other.folded in _with_plural(one)
     return _inflected(one.folded, other.folded)
 
 
