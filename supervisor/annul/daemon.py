@@ -355,7 +355,8 @@ class Daemon:
                 break  # no more cancels are coming: those that wait do so no longer
         # What is written with cancels, they wait for: nothing else, but in every second turn.
         most = 1 if self._inbox.urgent else 0
-        if more and not self._inbox.full and len(self._inbox) > before:  # what is no request is not waited for
+        grown = len(self._inbox) - self._inbox.urgent > before  # what is no request is not waited for
+        if more and not self._inbox.full and grown:
             most = _PUT_OFF
         self._put_off = self._put_off + 1 if self._put_off < most else 0
         while self._inbox.urgent:
