@@ -53,9 +53,9 @@ Answer = Generator[Ask, list[Any], T]
 """What becomes a T, by asking: yields each `Ask`, and is sent its answers or thrown its error."""
 
 
-def ask(request: wire.Request, reply: type[R]) -> Answer[R]:
-    """The answer to one request."""
-    (answer,) = yield Ask([Call(request, reply)])
+def ask(request: wire.Request, reply: type[R], *, answer_s: float | None = None) -> Answer[R]:
+    """The answer to one request; `answer_s` as of `Ask`."""
+    (answer,) = yield Ask([Call(request, reply)], answer_s=answer_s)
     return answer  # type: ignore[no-any-return] # `Call` has checked it
 
 

@@ -28,6 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+_MANY_S = 120.0  # for a cancel of many: thousands a second, hundreds where the disk is busy
+
 # `list` is a method below, and hides the builtin from the annotations that follow it.
 Submissions = list[wire.Submitted]
 Jobs = list[wire.Job]
@@ -153,7 +155,8 @@ class Verbs(ABC):
 
         When this returns the cancel is durable and has begun; it does not wait for the end, `wait` does. An
         unknown id is the outcome ``not_found``. `grace_s`: seconds between SIGTERM and SIGKILL, None for the
-        type's, 0 to kill at once; a repeat may shorten it, never lengthen it.
+        type's, 0 to kill at once; a repeat may shorten it, never lengthen it. Many jobs are answered for together, once
+        the last one's cancel has begun: that is waited for longer than `timeout_s`, for two minutes.
 
         Raises ValueError when nothing says which jobs: that must not mean all of them.
         """
@@ -162,7 +165,8 @@ class Verbs(ABC):
         request = wire.Cancel(
             id=job_id, user=user, type=type, label=dict(label or {}), grace_s=grace_s, reason=reason, by=by
         )
-        return (yield from ask(request, wire.CancelReply))
+        many_s = None if job_id is not None else max(self.timeout_s, _MANY_S)
+        return (yield from ask(request, wire.CancelReply, answer_s=many_s))
 
     @verb
     def purge(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -36,7 +38,7 @@ from annul_client import (
     wire,
 )
 from asynced import Asynced, event_loop
-from harness import wait_until
+from harness import TIMEOUT_S, wait_until
 
 Connect = Callable[..., Any]
 
@@ -115,6 +117,26 @@ def test_many_jobs_are_cancelled_by_label(client: Client) -> None:
     assert {client.wait(job.id).state for job in ours} == {State.CANCELLED}
     assert not client.get(other.id).state.final
     client.cancel(other.id, grace_s=0)
+
+
+def test_a_cancel_of_many_has_its_time(daemon: Any, connect: Connect) -> None:
+    """It is one request for all of them: a daemon that is not done with it yet is no daemon that is not there."""
+    assert daemon.process is not None
+    with connect(daemon.endpoint, timeout_s=0.5) as client, Client(daemon.endpoint, timeout_s=0.5) as other:
+        later = datetime.now(UTC) + timedelta(days=1)
+        jobs = [client.submit("quick", labels={"batch": "8"}, not_before=later) for _ in range(3)]
+        other.ping()
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                cancelling = pool.submit(lambda: client.cancel(label={"batch": "8"}))
+                for _ in range(3):  # each takes all of a time-out
+                    with pytest.raises(NoDaemon):
+                        other.ping()
+                daemon.process.send_signal(signal.SIGCONT)
+                assert cancelling.result(TIMEOUT_S).count == len(jobs)
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
 
 
 def test_a_cancel_of_an_unknown_id_is_an_outcome(client: Client) -> None:
