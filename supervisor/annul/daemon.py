@@ -44,7 +44,7 @@ from annul.registry import Active, Registry
 from annul.retention import Retention
 from annul.runtime.guardian import HANDED_OVER
 from annul.scheduling import Limits
-from annul.server import Admission, Caller, Server, new_pair
+from annul.server import TURN_MESSAGES, Admission, Caller, Server, new_pair
 from annul.store import JobRecord, Store, check
 from annul.supervision import REHEARSAL, ROOMS, Supervision
 from annul.sweeper import Sweeper
@@ -120,6 +120,7 @@ class Daemon:
         self._wake_read, self._wake_write = socket.socketpair()
         self._notify = self._bind_notify()
         self._nudges_queued = _nudges_queued()
+        self.rates = Rates(config.max_requests_per_s)
         self.server = self._serve()
         self.cgroup = self._make_cgroup(cgroups)
         self.ledger = Ledger(
@@ -149,7 +150,6 @@ class Daemon:
             self._measure(scrape_at)
         self._signals: list[int] = []
         self._inbox = Inbox()
-        self.rates = Rates(config.max_requests_per_s)
         self._news = False  # events were told in this turn
         self._put_off = 0  # turns in a row in which cancels were all that was handled
         self._reads: deque[Received] = deque()  # to be answered after the commit
@@ -342,7 +342,8 @@ class Daemon:
         """Receive what has arrived and handle it, cancels first, for a bounded time.
 
         As long as requests go on coming in, and there is room for them, cancels are all that is handled: there may be
-        one behind them. That has an end, also where what comes in has none.
+        one behind them. That has an end, also where what comes in has none. What is mostly no requests, or is refused,
+        is not waited for.
         """
         before = len(self._inbox)
         until = self.clock.monotonic() + _TURN_S
@@ -350,12 +351,14 @@ class Daemon:
         while more and not self._inbox.full and self.clock.monotonic() < until:
             urgent = self._inbox.urgent
             received, more = self.server.receive()
-            self._inbox.add(received)
+            admitted = [(caller, request) for caller, request in received if handlers.may_ask(self, request, caller)]
+            self._inbox.add(admitted)
+            more = more and len(admitted) > TURN_MESSAGES // 2
             if 0 < urgent == self._inbox.urgent:
                 break  # no more cancels are coming: those that wait do so no longer
         # What is written with cancels, they wait for: nothing else, but in every second turn.
         most = 1 if self._inbox.urgent else 0
-        grown = len(self._inbox) - self._inbox.urgent > before  # what is no request is not waited for
+        grown = len(self._inbox) - self._inbox.urgent > before
         if more and not self._inbox.full and grown:
             most = _PUT_OFF
         self._put_off = self._put_off + 1 if self._put_off < most else 0
@@ -366,8 +369,6 @@ class Daemon:
             self._handle(*self._inbox.next())
 
     def _handle(self, caller: Caller, request: wire.Request) -> None:
-        if not handlers.may_ask(self, request, caller):
-            return
         if handlers.only_looks(request):
             self._reads.append((caller, request))
         else:
@@ -499,7 +500,8 @@ class Daemon:
             own = keys.server_key(config.state_dir, new_pair()) if config.listen else None
         except KeyProblem as error:
             raise StartError(str(error)) from error
-        return Server(config.runtime_dir, Admission(peers.grant, keys.Keys(config.state_dir).grant, config.listen, own))
+        by_key = keys.Keys(config.state_dir).grant
+        return Server(config.runtime_dir, Admission(peers.grant, by_key, self.rates, config.listen, own))
 
     def _measure(self, where: tuple[str, int]) -> None:
         """Answer Prometheus. A port that is taken is no reason not to look after jobs: that is said, and no more."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -341,6 +342,47 @@ def test_who_asks_too_often_is_told_so(make_daemon: MakeDaemon, short_dir: Path)
         for one in waits:
             one.join(30)
         assert sorted(said) == ["cancelled", "cancelled", "too_many_waiting"]
+
+
+def test_who_goes_on_though_it_was_told_is_not_heard(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """Until it may ask again; the others do not wait for it."""
+    config = short_dir / "annul.toml"
+    config.write_text("max_requests_per_s = 1\n")
+    daemon = make_daemon("--listen", "tcp://127.0.0.1:*", "--config", str(config))
+    daemon.start()
+    context = zmq.Context()
+    flood = _dealer(context, new_key(daemon, "web", "submit"))
+    try:
+        for number in range(100):
+            flood.send(b'{"verb":"ping","rid":"%d"}' % number if number % 2 else b'{"verb":')
+        flood.send(b'{"verb":"ping","rid":"last"}')
+        said: list[str] = []
+
+        def heard(what: str) -> bool:
+            """Asks again and again."""
+            flood.send(b'{"verb":"ping","rid":"again"}')
+            while flood.poll(100):
+                answer = msgspec.json.decode(flood.recv())
+                said.append("ok" if "ok" in answer else answer["error"]["code"])
+            return what in said
+
+        wait_until(lambda: heard("rate_limited"), "it to be told")
+        with daemon.client() as local:
+            _ping(local, 100)
+        assert len(said) < 50
+        said.clear()
+        wait_until(lambda: heard("ok"), "it to be served again")
+    finally:
+        context.destroy()
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], key: KeyFile) -> zmq.Socket[bytes]:
+    dealer = context.socket(zmq.DEALER)
+    dealer.curve_publickey, dealer.curve_secretkey = key.public_key.encode(), key.secret_key.encode()
+    dealer.curve_serverkey = key.server_key.encode()
+    dealer.linger = 0
+    dealer.connect(key.endpoint)
+    return dealer
 
 
 def _ping(client: Client, count: int) -> None:

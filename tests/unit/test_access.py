@@ -145,3 +145,20 @@ def test_rates_of_what_counts_as_several() -> None:
     assert not rates.take("a", 9.0, 500)
     assert rates.take("a", 10.0, 500)
     assert not rates.take("a", 10.0)
+
+
+def test_who_goes_on_is_not_told_for_ever() -> None:
+    """A refusal counts as well; who has used up both is not heard until there is one again."""
+    rates = Rates(2)
+    assert not rates.deaf_to("a", 0.0)
+    assert all(rates.take("a", 0.0) for _ in range(20))
+    assert [rates.tell("a", 0.0) for _ in range(21)] == [True] * 20 + [False]
+    assert rates.deaf_to("a", 0.49)
+    assert not rates.deaf_to("b", 0.49)
+    assert not rates.deaf_to("a", 0.51)
+    assert rates.tell("a", 0.51)
+    assert not rates.tell("a", 0.51)
+    assert rates.deaf_to("a", 0.52)
+    rates.limit(0)
+    assert not rates.deaf_to("a", 0.52)
+    assert all(rates.tell("a", 0.52) for _ in range(100))

@@ -51,10 +51,14 @@ READING: dict[type[wire.Request], _Handler] = {
 
 
 def may_ask(daemon: Daemon, request: wire.Request, caller: Caller) -> bool:
-    """Whether the caller's role is enough, and it does not ask too often. If not, that is answered."""
+    """Whether the caller's role is enough, and it does not ask too often. If not, that is answered, unless it was told
+    often enough.
+    """
     try:
         now, cost = daemon.clock.monotonic(), _cost(request, caller)
         if not caller.grant.is_local_admin and not daemon.rates.take(caller.by, now, cost):
+            if not daemon.rates.tell(caller.by, now):
+                return False
             limit = daemon.config.max_requests_per_s
             raise Refused("rate_limited", f"{caller.by} asks more than {limit} times a second: wait a little")
         access.check(caller.grant, request)
