@@ -31,6 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allowed_roots: list[Path] = []  # where others than local admins may name input files, beside their user's outputs
     max_requests_per_s: Limit = 1_000  # of one peer or key that is no local admin; ten times as many in a burst
     max_waiting: Positive = 1_000  # requests of it that wait for news at a time
+    max_memory_bytes: Limit = 2**30  # of the daemon itself; above, connections that do not read are closed
     jobs: list[str] = []  # further modules with job types, beside the installed ones
     orphan_grace_s: float = 60.0  # a job without a daemon for longer ends itself; 0: at once, below 0: never
     drain: bool = False  # SIGTERM waits for running jobs; a second one stops them
@@ -50,7 +51,7 @@ RELOADED = frozenset(
     {
         *("max_running", "max_running_per_user", "max_running_per_type", "max_queued", "max_queued_per_user"),
         *("max_requests_per_s", "max_waiting", "max_log_bytes", "keep_events", "keep_jobs", "keep_days"),
-        *("allowed_roots", "drain", "log_level"),
+        *("max_memory_bytes", "allowed_roots", "drain", "log_level"),
     }
 )
 """What a SIGHUP changes in a daemon that runs. All else needs a restart, over which jobs go on (SIGUSR2)."""

@@ -208,6 +208,7 @@ class Daemon:
         self.supervision.commit()
         self._tell_waiting()
         self._answer_reads()
+        self.server.shed(self.config.max_memory_bytes)
         self._tidy()
         self.sweeper.step()
         self._watchdog.turned(self.clock.monotonic(), stopping=self.stopping)

@@ -10,10 +10,13 @@ descriptors or more it never runs out of them.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import logging
 import resource
 import socket
 import struct
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +45,7 @@ class Doorman:
         self._watched: list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = []  # who serves, and what tells of it
         self._whose: dict[int, str] = {}  # by descriptor
         self._count: Counter[str] = Counter()
+        self._unread: dict[int, int] = {}  # by descriptor, what it had not read at the last look
         self._said_at = 0.0
 
     @property
@@ -68,6 +72,7 @@ class Doorman:
                 except zmq.Again:
                     break
                 come.pop(fd, None)
+                self._unread.pop(fd, None)
                 if (whose := self._whose.pop(fd, None)) is not None:
                     self._count[whose] -= 1
                 if event == zmq.EVENT_ACCEPTED:
@@ -85,14 +90,38 @@ class Doorman:
             if self._count[whose] < share and len(self._whose) < self._most:
                 self._whose[fd] = whose
                 self._count[whose] += 1
-            # Race: it may be gone, and the descriptor that of another; none but these has the address of a server.
-            elif connection.getsockname():
-                connection.shutdown(socket.SHUT_RDWR)
-                self._say(whose)
+            else:
+                _end(connection)
+                self._say_too_many(whose)
         except OSError:
             pass  # gone meanwhile
         finally:
             connection.detach()
+
+    def end_those_who_do_not_read(self, *, slow: bool) -> None:
+        """Those whose peer has read nothing since the last call, though there was something; `slow`: all with something
+        to read, who may read a little now and then.
+        """
+        self.look()
+        before, self._unread = self._unread, {}
+        for fd in self._whose:
+            try:
+                connection = socket.socket(fileno=fd)
+            except OSError:
+                continue
+            try:
+                waits = array.array("i", [0])
+                fcntl.ioctl(connection, termios.TIOCOUTQ, waits)  # SIOCOUTQ: see unix(7), tcp(7)
+                if not waits[0]:
+                    continue
+                self._unread[fd] = waits[0]
+                if slow or before.get(fd) == waits[0]:
+                    _end(connection)
+                    self._say("a connection of %s is closed: it does not read, and memory is short", self._whose[fd])
+            except OSError:
+                pass  # gone meanwhile
+            finally:
+                connection.detach()
 
     def _who(self, connection: socket.socket) -> tuple[str, int]:
         """Whose a connection is, and how many that one may have."""
@@ -103,18 +132,17 @@ class Doorman:
         grant = self._grant_of(uid, gid)
         return f"uid:{uid}", self._most if grant is not None and grant.is_local_admin else self._most // _PART
 
-    def _say(self, whose: str) -> None:
+    def _say_too_many(self, whose: str) -> None:
+        self._say(
+            "connections are closed: %s has %d, and there are %d in all, of at most %d",
+            *(whose, self._count[whose], len(self._whose), self._most),
+        )
+
+    def _say(self, text: str, *about: str | int) -> None:
         now = time.monotonic()
         if now >= self._said_at:
             self._said_at = now + _SAY_S
-            _log.warning(
-                "connections are closed: %s has %d, and there are %d in all, of at most %d",
-                whose,
-                self._count[whose],
-                len(self._whose),
-                self._most,
-                extra={"action": "connections"},
-            )
+            _log.warning(text, *about, extra={"action": "connections"})
 
     def close(self) -> None:
         """Before the sockets that are watched are closed."""
@@ -122,3 +150,9 @@ class Doorman:
         for served, notes in self._watched:
             served.disable_monitor()
             notes.close(linger=0)
+
+
+def _end(connection: socket.socket) -> None:
+    # Race: it may be gone, and the descriptor that of another; none but these has the address of a server.
+    if connection.getsockname():
+        connection.shutdown(socket.SHUT_RDWR)

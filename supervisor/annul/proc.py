@@ -161,6 +161,12 @@ def brand_of(attempt: str) -> int:
     return _BRAND + (int.from_bytes(hashlib.blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
 
 
+def resident() -> int:
+    """What this process has in memory, bytes."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * resource.getpagesize()
+
+
 def brand(attempt: str, over: str = "") -> None:
     """Mark this process, and all that descend from it, in a resource limit that has no effect. It survives fork, exec,
     another session, another environment and closed files.

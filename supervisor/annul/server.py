@@ -21,6 +21,7 @@ import msgspec
 import zmq
 import zmq.utils.z85
 
+from annul import proc
 from annul.access import Grant, Role
 from annul.doorman import Doorman
 from annul.errors import Refused, StartError
@@ -48,6 +49,7 @@ TURN_MESSAGES = 32  # received in one go
 _TURN_BYTES = 2 * MAX_MESSAGE
 _UNRECEIVED = 64  # requests of one TCP peer, of any size, that are taken before their turn; the others stay with it
 _UNREAD = 10_000  # answers kept for one peer that does not read; then its newest are dropped
+_LOOK_BYTES = 16 * 1024 * 1024  # of answers, between two looks at what they have come to in memory
 _UNREAD_EVENTS = 1_000  # events kept for a subscriber that does not read: it finds the others in the log
 
 _MORE = zmq.NOBLOCK | zmq.SNDMORE
@@ -137,6 +139,7 @@ class Server:
         self._admission = admission
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 8192)
+        self._answered = 0  # bytes, since the last look at the memory
         self._refused_keys = 0
         self._say_refused_at = 0.0
         self._zap = self._context.socket(zmq.REP)
@@ -235,6 +238,7 @@ class Server:
         now = time.monotonic()
 
         def send(envelope: list[bytes], body: bytes) -> None:
+            self._answered += len(body)
             try:
                 router.send_multipart([*envelope, body], zmq.NOBLOCK)
             except zmq.ZMQError as error:
@@ -321,6 +325,18 @@ class Server:
                     )
             status = (b"200", b"OK", key, b"") if known else (b"400", b"unknown key", b"", b"")
             self._zap.send_multipart([b"1.0", frames[1], *status])
+
+    def shed(self, most: int) -> None:
+        """Close connections that do not read, where this process has more than so many bytes of memory; 0: never.
+
+        Answers that a peer does not read stay with libzmq, which bounds their number, not their size.
+        """
+        if not most or self._answered < _LOOK_BYTES:
+            return
+        self._answered = 0
+        memory = proc.resident()
+        if memory > most:
+            self._doorman.end_those_who_do_not_read(slow=memory > 2 * most)
 
     # --- events -------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import re
 import resource
+import select
 import socket
 import stat
 import threading
@@ -107,6 +109,40 @@ def test_others_are_served_in_a_flood(daemon: DaemonProcess, client: Client, bod
         assert client.cancel(job.id).outcome.value == "cancelling"
         assert client.wait(job.id, 30).state.value == "cancelled"
     assert is_quiet(daemon)
+
+
+def test_answers_that_nobody_reads_are_bounded(make_daemon: MakeDaemon, short_dir: Path) -> None:
+    """In bytes: who asks for much and does not read is shown out, before it fills the machine's memory."""
+    config = short_dir / "annul.toml"
+    config.write_text(f"max_memory_bytes = {200 * MIB}\n")
+    daemon = make_daemon("--config", str(config))
+    daemon.start()
+    with daemon.client() as client:
+        job = client.wait(client.submit("exec", {"argv": ["head", "-c", str(8 * MIB), "/dev/zero"]}).id, 60)
+        asks = hostile.frame(_pack({"verb": "logs", "id": job.id, "limit": 8 * MIB}))
+        sizes: list[int] = []
+
+        def is_shown_out(greedy: socket.socket) -> bool:
+            sizes.append(resident(daemon))
+            return _is_closed(greedy)
+
+        for _ in range(3):  # one after the other: each would have 2 GiB waiting for it
+            with hostile.dealer(daemon.runtime_dir) as greedy:
+                greedy.sendall(asks * 250)
+                wait_until(functools.partial(is_shown_out, greedy), "it to be shown out")
+                client.ping()
+        assert max(sizes) < 700 * MIB
+        wait_until(lambda: resident(daemon) < 200 * MIB, "what it did not read to be gone")
+        assert len(client.logs(job.id)) == 8 * MIB
+    assert "does not read, and memory is short" in daemon.said()
+    assert is_quiet(daemon)
+
+
+def _is_closed(one: socket.socket) -> bool:
+    """Whether the other end is; without reading."""
+    poller = select.poll()
+    poller.register(one, select.POLLHUP | select.POLLERR)
+    return bool(poller.poll(0))
 
 
 def test_connections_are_bounded(make_daemon: MakeDaemon, many_descriptors: None) -> None:

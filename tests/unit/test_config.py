@@ -74,6 +74,7 @@ def file(tmp_path: Path) -> Path:
         allowed_roots = ["/srv/cvs"]
         max_requests_per_s = 20
         max_waiting = 30
+        max_memory_bytes = 1_000_000
         """
     )
     return path
@@ -123,6 +124,7 @@ def test_the_file_is_over_the_defaults(file: Path) -> None:
         "allowed_roots": [Path("/srv/cvs")],
         "max_requests_per_s": 20,
         "max_waiting": 30,
+        "max_memory_bytes": 1_000_000,
     }
 
 
