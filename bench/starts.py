@@ -218,8 +218,11 @@ def wake_ups(processes: list[psutil.Process]) -> tuple[float, float]:
 def settled(client: Client) -> dict[str, list[psutil.Process]]:
     """Once all zygotes have their two spares, and those wait."""
     while True:
-        found = everyone(client)
-        waiting = [one for one in found["spares"] if one.name() == "annul-spare" and one.status() == "sleeping"]
+        try:
+            found = everyone(client)
+            waiting = [one for one in found["spares"] if one.name() == "annul-spare" and one.status() == "sleeping"]
+        except psutil.NoSuchProcess:  # what a zygote runs while it imports
+            continue
         if len(waiting) == 2 * len(found["zygotes"]) > 0:
             return found
         time.sleep(0.1)

@@ -7,7 +7,6 @@ Nothing here keeps state between calls except the `Call` of the request itself.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -40,7 +39,7 @@ class Call(Generic[R]):
         """
         if not request.rid:
             # Random, not counted: the daemon remembers request ids, over all clients and its own restarts.
-            request = msgspec.structs.replace(request, rid=secrets.token_hex(8))
+            request = msgspec.structs.replace(request, rid=os.urandom(8).hex())
         self.rid = request.rid
         self.verb = str(request.__struct_config__.tag)
         self.frame = msgspec.msgpack.encode(request, enc_hook=_encode_path)

@@ -72,23 +72,23 @@ class Notice(msgspec.Struct, frozen=True):
 class Board:
     """One attempt's shared memory. Owned by the daemon's loop thread and by the job's process, a field each."""
 
-    __slots__ = ("_map", "_reports", "path")
+    __slots__ = ("_map", "_path", "_reports")
 
-    def __init__(self, path: Path, memory: mmap.mmap) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, memory: mmap.mmap) -> None:
+        self._path = path
         self._map = memory
         # Not by struct, which clears its target before it writes: this is one store.
         self._reports = memoryview(memory)[_REPORTS : _REPORTS + 8].cast("Q")
 
     @classmethod
-    def create(cls, path: Path) -> Board:
+    def create(cls, path: str | Path) -> Board:
         """Make the file, with its memory reserved. Raises OSError (also where the file system is full)."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(fd, 0, SIZE)
             memory = mmap.mmap(fd, SIZE)
         except OSError:
-            path.unlink()
+            Path(path).unlink()
             raise
         finally:
             os.close(fd)
@@ -96,7 +96,7 @@ class Board:
         return cls(path, memory)
 
     @classmethod
-    def open(cls, path: Path) -> Board:
+    def open(cls, path: str | Path) -> Board:
         """Map an existing one. Raises OSError where it is gone, ValueError where it is no board."""
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -113,6 +113,10 @@ class Board:
     def close(self) -> None:
         self._reports.release()
         self._map.close()
+
+    @property
+    def path(self) -> Path:
+        return Path(self._path)
 
     @property
     def memory(self) -> mmap.mmap:

@@ -259,9 +259,23 @@ def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: 
 
 
 def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:
-    """Delete what an attempt that is over needs no more."""
+    """Delete what an attempt that is over needs no more. Empty folders stay for as long as the job is kept: to delete
+    one takes time, and on ext4 without a journal to make the next one takes more.
+    """
     for name in ("work",) if keep_staging else ("work", "staging"):
-        sup.sweeper.add(attempt_dir / name)
+        if not _is_empty(attempt_dir / name):
+            sup.sweeper.add(attempt_dir / name)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing in it, or it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:  # a job may have made it unreadable, or put a file in its place
+        return False
 
 
 def _result(ended: Outcome | None, conclusion: Conclusion) -> msgspec.Raw | None:

@@ -7,13 +7,14 @@ reported as None. A look that fails for any other reason (no descriptor is left,
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import resource
 import time
 from pathlib import Path
 
 import msgspec
+
+from annul.blake2 import blake2b
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.ENODEV, errno.EACCES, errno.EPERM})
 
@@ -158,7 +159,7 @@ _BRAND = 1 << 62  # microseconds: as good as no limit
 
 def brand_of(attempt: str) -> int:
     """The number that marks the processes of an attempt, by its name: in ``RLIMIT_RTTIME``, microseconds."""
-    return _BRAND + (int.from_bytes(hashlib.blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
+    return _BRAND + (int.from_bytes(blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
 
 
 def resident() -> int:

@@ -21,7 +21,6 @@ need to know of everybody is read once for all of them, as a `Census`.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import signal
 import time
@@ -33,6 +32,7 @@ from typing import Protocol
 import msgspec
 
 from annul import proc
+from annul.blake2 import blake2b
 from annul.errors import StartError
 
 _PROBE = "annul-probe-"
@@ -582,7 +582,7 @@ def own_group(parent: Path, pid: int, start_time: int) -> Path:
 
 def daemons_group(state_dir: Path) -> str:
     """The name of a daemon's own cgroup: several daemons may share a parent."""
-    return f"annul-{hashlib.blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"
+    return f"annul-{blake2b(os.fsencode(state_dir), digest_size=6).hexdigest()}"
 
 
 def children_of(pid: int) -> frozenset[tuple[int, int]]:

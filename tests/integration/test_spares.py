@@ -100,7 +100,8 @@ def test_the_room_made_beforehand_becomes_the_jobs(daemon: DaemonProcess, client
     attempt = daemon.state_dir / "jobs" / job.id / "1"
     assert (attempt / "log").stat().st_ino in log
     assert client.logs(job.id) == f"{job_type} was here\n".encode()
-    assert sorted(path.name for path in attempt.iterdir()) == ["log", "outcome.json"]
+    assert sorted(path.name for path in attempt.iterdir()) == ["log", "outcome.json", "work"]
+    assert not list((attempt / "work").iterdir())
     wait_until(lambda: len(spares(daemon)) == 2, "the spares to be there again")
     wait_until(lambda: {path.name for path in rooms.iterdir()} == {str(pid) for pid in spares(daemon)}, "no other room")
 

@@ -37,7 +37,7 @@ def on_board(desk: Desk) -> str | None:
 def test_a_job_that_completes_in_the_turn_of_its_cancel_leaves_the_cancel_on_its_board(desk: Desk) -> None:
     """Else a daemon that dies before the store takes writes again would leave a `completed` job to the next one."""
     desk.active.attempt_dir.mkdir(parents=True)
-    outcome.write(desk.active.attempt_dir, Outcome(verdict=Verdict.COMPLETED))
+    outcome.write(str(desk.active.attempt_dir), Outcome(verdict=Verdict.COMPLETED))
     with desk.locked():
         stopping.begin(desk.supervision, desk.active, Event.CANCEL, StopKind.CANCEL, reason="", by="")
         desk.process.kill()

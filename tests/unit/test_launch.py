@@ -126,7 +126,7 @@ OUTCOMES = [
 @pytest.mark.parametrize("one", OUTCOMES, ids=lambda one: one.verdict)
 def test_an_outcome_is_read_as_it_was_written(tmp_path: Path, one: Outcome) -> None:
     """The attempt's own word, which outlives daemon and job."""
-    outcome.write(tmp_path, one)
+    outcome.write(str(tmp_path), one)
     found = outcome.read(tmp_path)
     assert found is not None
     assert bytes(found.result) == bytes(one.result)
@@ -158,5 +158,5 @@ def test_a_half_written_outcome_is_none(tmp_path: Path) -> None:
     """It counts from the rename on, and a part left by a full disk is written over by the next."""
     (tmp_path / f"{outcome.NAME}.part").write_bytes(b"{")
     assert outcome.read(tmp_path) is None
-    outcome.write(tmp_path, OUTCOMES[0])
+    outcome.write(str(tmp_path), OUTCOMES[0])
     assert outcome.read(tmp_path) is not None

@@ -42,15 +42,15 @@ def test_what_is_staged_is_named_relative_and_in_order(staging: Path) -> None:
     (staging / "link").symlink_to("/etc/passwd")
     (staging / "folder").symlink_to("/etc")
     (staging / "empty").mkdir()
-    assert staged(staging) == NAMES
-    assert staged(staging / "empty") == []
+    assert staged(str(staging)) == NAMES
+    assert staged(str(staging / "empty")) == []
 
 
 def test_files_are_moved_whole_and_private(staging: Path, user: Path) -> None:
     """Each is the very file that was staged, readable by its owner only; folders are made."""
     (staging / "top.txt").chmod(0o666)
     number = (staging / "top.txt").stat().st_ino
-    publish(staging, user, staged(staging))
+    publish(staging, user, staged(str(staging)))
     assert found(user) == {"top.txt": "top", "cvs/a b.json": "a", "cvs/deep/ü.pdf": "u"}
     assert (user / "top.txt").stat().st_ino == number
     assert (user / "top.txt").stat().st_mode & 0o777 == 0o600

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from annul import beneath, starting
+from annul.blake2 import blake2b
 from annul.catalog import Known
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import MAX_DURATION_S, MAX_TEXT, check_labels, check_priority, unavailable
@@ -180,7 +179,7 @@ def new_id(seq: int) -> str:
     are 500 pages of each to be written, twice, which took three times as long as all else in a commit.
     """
     place = (seq >> 20 & 31, seq >> 15 & 31, seq >> 10 & 31, seq >> 5 & 31, seq & 31)
-    return (bytes(place) + secrets.token_bytes(7)).translate(_TO_ID).decode()
+    return (bytes(place) + os.urandom(7)).translate(_TO_ID).decode()
 
 
 def _user(name: str) -> str:
@@ -221,14 +220,14 @@ def _check_submit(request: wire.Submit) -> None:
 
 def _digest(request: wire.Submit) -> bytes:
     """Of what makes two submits the same job: type, parameters, input files."""
-    inputs = {name: hashlib.blake2b(data, digest_size=16).hexdigest() for name, data in request.inputs.items()}
+    inputs = {name: blake2b(data, digest_size=16).hexdigest() for name, data in request.inputs.items()}
     try:
         what = msgspec.json.encode((request.type, request.params, inputs), order="deterministic")
     except (TypeError, ValueError, RecursionError) as error:
         raise Refused(
             "invalid_params", f"{request.type}: params cannot be written as JSON: {error}", "params"
         ) from error
-    return hashlib.blake2b(what, digest_size=16).digest()
+    return blake2b(what, digest_size=16).digest()
 
 
 def _with_files(daemon: Daemon, request: wire.Submit, known: Known, user: str) -> wire.Submit:

@@ -33,8 +33,16 @@ class JobContext:
         self.title = launch.title
         self.labels = dict(launch.labels)
         self.log = logging.getLogger(f"annul.job.{launch.type}")  # goes to the job's log
-        self.run_dir = Path(launch.run_dir)  # cancel.json appears here
-        self.workdir = Path(launch.attempt_dir, "work")  # the job's own, and its current directory; removed afterwards
+
+    @property
+    def run_dir(self) -> Path:
+        """Where ``cancel.json`` appears."""
+        return Path(self._launch.run_dir)
+
+    @property
+    def workdir(self) -> Path:
+        """The job's own, and its current directory; what is in it is removed afterwards."""
+        return Path(self._launch.attempt_dir, "work")
 
     def progress(self, fraction: float | None, stage: str = "") -> None:
         """Say how far the job is: 0 to 1 (None: unknown) and in a few words at what. Cheap; call it often.

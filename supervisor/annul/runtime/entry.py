@@ -4,6 +4,9 @@ The order matters: own session and cgroup; then it waits to be told what to run,
 is committed; then the SIGTERM handler, then the pid on the board, then a look at the flag, and only then code of the
 user's. So a cancel at any moment is either seen here or is delivered to a process that is already where the whole of it
 can be found. Until its handler is there a SIGTERM simply ends it.
+
+A forked process copies each page of memory that it writes to for the first time, which Python does to nearly all that
+it uses: hence plain strings and calls of `os` here, where elsewhere there would be a Path.
 """
 
 from __future__ import annotations
@@ -72,6 +75,8 @@ def set_terms() -> None:
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, files), files))
     os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
@@ -118,7 +123,7 @@ class _Process:
             _enter(self._cgroup)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
-        self._room: Path | None = None  # a job's directory made beforehand, in which this process is
+        self._room: str | None = None  # a job's directory made beforehand, in which this process is
 
     def rehearse(self) -> None:
         """Run a job that does nothing, while nobody waits. Its directory is then ready for the one that comes.
@@ -126,10 +131,10 @@ class _Process:
         A forked process copies each page that it writes to for the first time, and then takes four times as long for
         the way to a job's first line as it does the second time. And some file systems take their time to make a file.
         """
-        folder, room = self._origin.rehearsal / str(self._pid), self._origin.rooms / str(self._pid)
-        attempt_dir = room / _FIRST
+        folder, room = f"{self._origin.rehearsal}/{self._pid}", f"{self._origin.rooms}/{self._pid}"
+        attempt_dir = f"{room}/{_FIRST}"
         rehearsal = Launch(
-            job_id=folder.name,
+            job_id=str(self._pid),
             attempt=0,
             type=_nothing.name,
             target="",
@@ -137,10 +142,10 @@ class _Process:
             user="",
             title="",
             labels={},
-            run_dir=str(folder),
-            attempt_dir=str(attempt_dir),
-            user_dir=str(folder),
-            notify=str(folder / "nobody"),
+            run_dir=folder,
+            attempt_dir=attempt_dir,
+            user_dir=folder,
+            notify=f"{folder}/nobody",
             env=dict(os.environ),
             limits=Limits(),
             grace_s=0.0,
@@ -149,68 +154,71 @@ class _Process:
             daemon=os.getppid(),
         )
         try:
-            folder.mkdir()
-            Board.create(folder / BOARD).close()
+            os.mkdir(folder)
+            Board.create(f"{folder}/{BOARD}").close()
             self.make_room(rehearsal)
             self.run(rehearsal, _nothing)
-            (attempt_dir / outcome.NAME).unlink()
+            os.unlink(f"{attempt_dir}/{outcome.NAME}")
             self._room = room
-        except OSError:
-            os.chdir("/")  # it will take longer; and where the disk is full, this would be the last of it
-            shutil.rmtree(room, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.environ.clear()
+            for name in (BOARD, STACKS):
+                os.unlink(f"{folder}/{name}")
+            os.rmdir(folder)
+        except OSError:  # the daemon removes what is left
+            if self._room is None:  # it will take longer; and where the disk is full, this would be the last of it
+                os.chdir("/")
+                shutil.rmtree(room, ignore_errors=True)
+        _set_environment({})
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         guardian.Alone.unwatch()
 
     def make_room(self, launch: Launch) -> None:
         """All that leaves nothing but empty folders and files where the launch is not run after all."""
-        attempt_dir = Path(launch.attempt_dir)
+        attempt_dir = launch.attempt_dir
         proc.brand(launch.name, over=f"{self._pid}.0")
         if not self._move_in(attempt_dir):
-            for path in (attempt_dir.parent, attempt_dir, attempt_dir / _WORK):
+            for path in (os.path.dirname(attempt_dir), attempt_dir, f"{attempt_dir}/{_WORK}"):
                 try:
-                    path.mkdir(mode=0o700)
+                    os.mkdir(path, mode=0o700)
                 except FileExistsError:
                     pass
-            _redirect(attempt_dir / "log")
-            os.chdir(attempt_dir / _WORK)
-        os.environ.clear()
-        os.environ.update(launch.env)
+            _redirect(f"{attempt_dir}/log")
+            os.chdir(f"{attempt_dir}/{_WORK}")
+        _set_environment(launch.env)
         time.tzset()  # TZ is read once, which was in the zygote
         tempfile: Any = sys.modules.get("tempfile")
         if tempfile is not None:
             tempfile.tempdir = None  # a module that was imported beforehand may have asked where that is
 
-    def _move_in(self, attempt_dir: Path) -> bool:
+    def _move_in(self, attempt_dir: str) -> bool:
         """Have the room that was made beforehand take its place: current directory and log go with it. False: there is
         none, or the attempt has a directory already.
         """
         room, self._room = self._room, None
         if room is None:
             return False
+        job_dir, name = os.path.split(attempt_dir)
         try:
-            if attempt_dir.name == _FIRST and not attempt_dir.parent.exists():
-                room.rename(attempt_dir.parent)
+            if name == _FIRST and not os.path.exists(job_dir):
+                os.rename(room, job_dir)
             else:  # it has input files, or was tried before
-                (room / _FIRST).rename(attempt_dir)
+                os.rename(f"{room}/{_FIRST}", attempt_dir)
         except OSError:
             return False  # the daemon removes it
         return True
 
     def run(self, launch: Launch, job_type: JobType | None) -> int:
         """The exit status. `job_type`: where the zygote has imported it already."""
-        signals, attempt_dir = self._signals, Path(launch.attempt_dir)
+        signals = self._signals
         try:
-            board = Board.open(Path(launch.run_dir, BOARD))
+            board = Board.open(f"{launch.run_dir}/{BOARD}")
         except FileNotFoundError:
             return 0  # the daemon gave this launch up
         signals.connect(board, job_type.interrupt if job_type else "raise")
         board.set_process(self._pid, self._start_time)
         if signals.aborted:
             return 0
-        self._dump_on_signal(Path(launch.run_dir, STACKS))
+        self._dump_on_signal(f"{launch.run_dir}/{STACKS}")
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         impose(launch.limits, self._cgroup)
         notifier = Notifier(launch.notify, launch.name)
@@ -222,14 +230,14 @@ class _Process:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         if ended.verdict is Verdict.COMPLETED:
             try:
-                ended = msgspec.structs.replace(ended, files=outcome.staged(attempt_dir / "staging"))
+                ended = msgspec.structs.replace(ended, files=outcome.staged(f"{launch.attempt_dir}/staging"))
             except (OSError, ValueError) as error:
                 ended = _failed("output", f"writing the job's outputs to disk: {error}")
-        outcome.write(attempt_dir, ended)
+        outcome.write(launch.attempt_dir, ended)
         alone.sweep(board)
         return 0 if ended.verdict is Verdict.COMPLETED else 1
 
-    def _dump_on_signal(self, path: Path) -> None:
+    def _dump_on_signal(self, path: str) -> None:
         before, self._stacks = self._stacks, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         faulthandler.register(DUMP_SIGNAL, file=self._stacks, all_threads=True)
         if before is not None:
@@ -356,7 +364,16 @@ def _enter(cgroup: Path) -> None:
         os.close(fd)
 
 
-def _redirect(log: Path) -> None:
+def _set_environment(env: dict[str, str]) -> None:
+    """What differs only: each change is one of C's environment, too."""
+    for name in [name for name in os.environ if name not in env]:
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _redirect(log: str) -> None:
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
@@ -364,8 +381,6 @@ def _redirect(log: Path) -> None:
     os.dup2(fd, 2)
     os.close(null)
     os.close(fd)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _flush() -> None:

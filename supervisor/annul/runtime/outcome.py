@@ -29,14 +29,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stage: Stage | None = None  # of a cancel: what delivered it
 
 
-def write(attempt_dir: Path, outcome: Outcome) -> None:
+def write(attempt_dir: str, outcome: Outcome) -> None:
     """All of it or nothing, whoever is killed meanwhile. Raises OSError (disk full).
 
     Not fsynced: what it says is durable once the daemon has committed it, and after a reboot it does not count.
     """
-    part = attempt_dir / f"{NAME}.part"
-    part.write_bytes(msgspec.json.encode(outcome))
-    part.rename(attempt_dir / NAME)
+    path = f"{attempt_dir}/{NAME}"
+    with open(f"{path}.part", "wb", buffering=0) as part:
+        data = memoryview(msgspec.json.encode(outcome))
+        while data:
+            data = data[part.write(data) :]
+    os.rename(f"{path}.part", path)
 
 
 def read(attempt_dir: Path) -> Outcome | None:
@@ -54,12 +57,14 @@ def read(attempt_dir: Path) -> Outcome | None:
         raise ValueError(f"{attempt_dir / NAME} is no outcome: {error}") from error
 
 
-def staged(staging: Path) -> list[str]:
+def staged(folder: str) -> list[str]:
     """The names of all regular files staged, fsynced with the folders they are in. Links and devices are not outputs.
 
     Raises OSError, and ValueError for a name that is not UTF-8.
     """
-    names = []
+    if not os.path.lexists(folder):
+        return []
+    names, staging = [], Path(folder)
     for path in sorted(staging.rglob("*")):
         if path.is_symlink():
             continue

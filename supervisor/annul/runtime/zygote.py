@@ -26,7 +26,7 @@ import msgspec
 
 from annul import prctl, proc
 from annul.jobtype import JobType
-from annul.runtime import entry, guardian, hugepages
+from annul.runtime import entry, guardian, memory
 from annul.runtime.launch import SPARE, Exited, Forked, NotForked, Ready, frame
 from annul.tree import Reaper, children_of
 
@@ -57,7 +57,7 @@ def main(
     entry.set_terms()
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
-    hugepages.collapse()
+    memory.settle()
 
     strangers = children_of(os.getpid())
     own = Path(cgroup) if cgroup else None

