@@ -234,7 +234,7 @@ def test_a_zygote_killed_under_a_held_child_changes_nothing(starts: Starts) -> N
 def test_cancels_at_random_moments_of_the_start_are_not_lost(
     make_daemon: MakeDaemon, short_dir: Path, how: str
 ) -> None:
-    """At 0 to 15 ms after the submit, mostly early, in a daemon as it is: `cancelled`, and where that says so nothing ran."""
+    """At 0 to 15 ms after the submit, mostly early: `cancelled`, and where that says so nothing ran."""
     starts = Starts(make_daemon, short_dir, how, holding=False)
     with starts.client:
         _cancel_at_random(starts)
