@@ -170,7 +170,9 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
 
 def _checked(sup: Supervision, active: Active, ended: Outcome | None) -> Outcome | None:
     """An outcome whose files would be published outside the user's directory is a failure."""
-    names = publishing.escaping(sup.config.outputs_dir / active.record.user, ended.files) if ended else []
+    if ended is None or not ended.files:
+        return ended
+    names = publishing.escaping(sup.config.outputs_dir / active.record.user, ended.files)
     if not names:
         return ended
     message = f"the output {names[0]!r} would leave its user's directory"
@@ -255,6 +257,16 @@ def forget(sup: Supervision, run_dir: Path, attempt_dir: Path, *, keep_staging: 
     if sup.sweeper.waiting and attempt_dir.exists():
         sup.sweeper.add(run_dir)  # behind the others, which are deleted a little each turn
     else:  # at once where it never ran, and was perhaps never committed: the next launch may be this very attempt
+        _remove(run_dir)
+
+
+def _remove(run_dir: Path) -> None:
+    """A run directory has a few files, nothing else; where a job has put something there, that takes longer."""
+    try:
+        for name in os.listdir(run_dir):  # noqa: PTH208 (names are all that is wanted)
+            (run_dir / name).unlink()
+        run_dir.rmdir()
+    except OSError:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 

@@ -252,7 +252,7 @@ class Launcher:
                 self._started[pid] = start_time
                 if fds := zygote.take_fds():
                     pidfd, channel = fds
-                    zygote.spares.append(Process(pid, start_time, pidfd, socket.socket(fileno=channel), now))
+                    zygote.spares.append(Process(pid, start_time, pidfd, _channel(channel), now))
                     self._hand_over(zygote, now)
                 else:  # it finds nobody at the other end, and ends
                     self._dropped.add(pid)
@@ -284,8 +284,9 @@ class Launcher:
         start_time = self._started.pop(pid, None)
         if start_time is None:
             return
-        for made in (self._terms.rehearsal / str(pid), self._terms.rooms / str(pid)):
-            shutil.rmtree(made, ignore_errors=True)
+        for made in (f"{self._terms.rehearsal}/{pid}", f"{self._terms.rooms}/{pid}"):
+            if os.path.lexists(made):
+                shutil.rmtree(made, ignore_errors=True)
         if self._terms.cgroup is not None:
             CgroupTree(own_group(self._terms.cgroup, pid, start_time)).remove()
 
@@ -402,6 +403,11 @@ class Launcher:
         return {pid for zygote in self._everyone() for pid in (zygote.process.pid, *zygote.children)} | set(
             self._guardians
         )
+
+
+def _channel(fd: int) -> socket.socket:
+    """To a process that was forked. With all that Python would ask the kernel for."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
 
 
 def _next_ended() -> int | None:

@@ -106,12 +106,24 @@ def everyone() -> dict[int, Stat]:
 
 
 def children(pid: int) -> list[int]:
-    """Direct children of a process's main thread, from /proc/PID/task/PID/children.
+    """Direct children of all of a process's threads, from /proc/PID/task/TID/children.
 
     Non-guarantee (proc(5)): while children come and go it may miss some; read it until it is stable.
     """
     try:
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        # A link for each thread, and two as any directory has. (To list it takes twice as long as to read it.)
+        if os.stat(f"/proc/{pid}/task").st_nlink == 3:  # noqa: PTH116 (thrice as fast)
+            return _children_of_thread(pid, pid)
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+    except OSError as error:
+        expect_gone(error)
+        return []
+    return [child for thread in threads for child in _children_of_thread(pid, thread)]
+
+
+def _children_of_thread(pid: int, thread: int | str) -> list[int]:
+    try:
+        fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         expect_gone(error)
         return []

@@ -22,7 +22,8 @@ def opened(path: Path, mode: str) -> BinaryIO:
 def read(path: Path, limit: int) -> bytes:
     """The whole of a file. Raises OSError, also where it has more than `limit` bytes."""
     with opened(path, "rb") as file:
-        data = file.read(limit + 1)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(min(size, limit) + 1)  # it may grow; of the limit itself Python would take the memory
     if len(data) > limit:
         raise OSError(f"{path} has more than {limit} bytes")
     return data

@@ -149,7 +149,7 @@ class Census:
         listed = set(self.leaders)
         whole = True
         for reaper in self.reapers:
-            for pid in _children(reaper.pid):
+            for pid in proc.children(reaper.pid):
                 if pid in self.leaders:
                     continue
                 listed.add(pid)
@@ -162,7 +162,7 @@ class Census:
                     found.append((one, reaper))
         if whole:
             # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
-            whole = all(pid in listed for reaper in self.reapers for pid in _children(reaper.pid))
+            whole = all(pid in listed for reaper in self.reapers for pid in proc.children(reaper.pid))
         # Race: after the listing, so that it has all whose orphans may be in there.
         self.rivals = self._find_rivals() if found else []
         return found, whole
@@ -587,7 +587,7 @@ def daemons_group(state_dir: Path) -> str:
 
 def children_of(pid: int) -> frozenset[tuple[int, int]]:
     """(pid, start time) of each."""
-    found = (proc.stat(child) for child in _children(pid))
+    found = (proc.stat(child) for child in proc.children(pid))
     return frozenset((one.pid, one.start_time) for one in found if one is not None)
 
 
@@ -598,25 +598,7 @@ def below(roots: Iterable[int]) -> list[int]:
     while todo:
         pid = todo.pop()
         found.append(pid)
-        todo += _children(pid)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """Direct children of all of a process's threads."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
-    except OSError as error:
-        proc.expect_gone(error)
-        return []
-    if len(threads) == 1:
-        return proc.children(pid)
-    found: list[int] = []
-    for thread in threads:
-        try:
-            found += [int(one) for one in Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split()]
-        except OSError as error:
-            proc.expect_gone(error)
+        todo += proc.children(pid)
     return found
 
 
