@@ -49,11 +49,13 @@ def test_sleeping_job_is_cancelled_and_gone(client: Client) -> None:
     assert job.cancel.gone_s is not None
 
 
-def test_repeats_are_answered_and_change_nothing(client: Client) -> None:
+def test_repeats_are_answered_and_change_nothing(client: Client, tmp_path: Path) -> None:
     """A second cancel is answered `cancelling`, then `already_final`; an unknown id is `not_found`."""
-    job = started(client, "tidy", "working", {"mark": "/dev/null"})
+    mark = tmp_path / "enough"
+    job = started(client, "tidy-until-told", "working", {"mark": str(mark)})
     assert client.cancel(job.id, reason="first").outcome is CancelOutcome.CANCELLING
     assert client.cancel(job.id, reason="second", grace_s=1000).outcome is CancelOutcome.CANCELLING
+    mark.touch()
     job = client.wait(job.id, 20)
     assert job.cancel is not None
     assert job.cancel.reason == "first"

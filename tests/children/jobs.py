@@ -126,6 +126,17 @@ def tidy(ctx: JobContext, params: Marked) -> None:
         _say(params.mark, "tidied up")
 
 
+@job("tidy-until-told", grace_s=30, on_shutdown="cancel")
+def tidy_until_told(ctx: JobContext, params: Marked) -> None:
+    """Clean up until the mark is there."""
+    try:
+        ctx.progress(None, "working")
+        time.sleep(3600)
+    finally:
+        while not Path(params.mark).exists():
+            time.sleep(0.005)
+
+
 @job("shielded", grace_s=30, on_shutdown="cancel")
 def shielded(ctx: JobContext, params: Marked) -> None:
     """Be cancelled inside a shield, nested."""

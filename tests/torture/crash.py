@@ -554,7 +554,7 @@ class CrashBench:
 
         def left() -> list[str]:
             found = list((self._daemon.runtime_dir / "jobs").iterdir())
-            found += [path for name in ("staging", "work", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
+            found += [path for name in ("staging", "work/*", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
             found += [path for path in (state / "jobs" / job.id for job in gone) if path.exists()]
             if parent is not None and (parent / daemons_group(state)).exists():
                 groups = [path for path in (parent / daemons_group(state)).iterdir() if path.is_dir()]
