@@ -202,7 +202,9 @@ class Race:
         for folder in self.beats.iterdir():
             evidence.beats[folder.name] = beats_of(folder)
         evidence.outputs = [path.name for path in state.glob("users/*/out/*")]
-        evidence.staged = [str(path) for name in ("staging", "work/*", "tmp") for path in state.glob(f"jobs/*/*/{name}")]
+        evidence.staged = [
+            str(path) for name in ("staging", "work/*", "tmp") for path in state.glob(f"jobs/*/*/{name}")
+        ]
         evidence.left = marked(self._base, but={os.getpid()})
         parent = find_cgroup()
         if parent is not None and (parent / daemons_group(state)).exists():
