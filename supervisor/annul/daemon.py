@@ -57,6 +57,8 @@ _log = logging.getLogger(__name__)
 _TURN_S = 0.02  # in each turn, for receiving requests, and for answering those that only look
 _HANDLE_S = 0.005  # for handling them; to write what they change takes longer, and the next cancels wait for both
 _PUT_OFF = 25  # turns at most, half a second: then some of what waits is handled, though more is coming
+_CHORES = 4  # at a time: what waits keeps its turns, and less in memory
+_READS = 256  # waiting for the commit
 _NUDGES = 256  # read in one turn
 _GARBAGE = 50_000  # objects made before the next look for cycles: there are few, and a submit makes a dozen that stay
 _WALL_LOOK_S = 60.0  # while jobs wait for a time of day
@@ -363,11 +365,14 @@ class Daemon:
         if more and not self._inbox.full and grown:
             most = _PUT_OFF
         self._put_off = self._put_off + 1 if self._put_off < most else 0
-        while self._inbox.urgent:
-            self._handle(*self._inbox.next())
+        while self._inbox.urgent and (one := self._inbox.next()):
+            self._handle(*one)
         until = self.clock.monotonic() + _HANDLE_S
-        while self._inbox and not self._put_off and self.clock.monotonic() < until:
-            self._handle(*self._inbox.next())
+        while not self._put_off and self.clock.monotonic() < until:
+            # What stays in the inbox keeps its turns.
+            if len(self._reads) >= _READS or (one := self._inbox.next()) is None:
+                break
+            self._handle(*one)
 
     def _handle(self, caller: Caller, request: wire.Request) -> None:
         if handlers.only_looks(request):
@@ -376,10 +381,16 @@ class Daemon:
             handlers.write(self, request, caller)
 
     def _answer_reads(self) -> None:
-        """Answer what only looks, now that the turn is committed, for a bounded time."""
+        """Answer what only looks, now that the turn is committed, for a bounded time; long answers after the others."""
         until = self.clock.monotonic() + _TURN_S
         while self._reads:
             caller, request = self._reads.popleft()
+            handlers.look_up(self, request, caller)
+            if self.clock.monotonic() > until:
+                break
+        until = self.clock.monotonic() + _HANDLE_S
+        while not self._put_off and len(self.chores) < _CHORES and (one := self._inbox.next_long()):
+            caller, request = one
             handlers.look_up(self, request, caller)
             if self.clock.monotonic() > until:
                 break

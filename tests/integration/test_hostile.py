@@ -111,6 +111,36 @@ def test_others_are_served_in_a_flood(daemon: DaemonProcess, client: Client, bod
     assert is_quiet(daemon)
 
 
+def test_long_answers_do_not_keep_others_waiting(make_daemon: MakeDaemon) -> None:
+    """Hundreds of lists, asked for at once: whoever asks for less has that before."""
+    daemon = make_daemon("--max-running", "1")
+    daemon.start()
+    context = zmq.Context()
+    try:
+        with daemon.client() as client:
+            for _ in range(2):
+                client.submit_many([{"type": "sleepy"}] * 500)
+            lists = context.socket(zmq.DEALER)
+            lists.connect(f"ipc://{daemon.runtime_dir}/annul.sock")
+            for number in range(200):
+                lists.send(_pack({"verb": "list", "rid": str(number), "limit": 1000}))
+            assert msgspec.msgpack.decode(lists.recv())["rid"] == "0"
+            client.ping()
+            job = client.submit("sleepy")
+            assert client.cancel(job.id).outcome.value == "cancelled_before_start"
+            assert client.get(job.id).state.value == "cancelled"
+            answered = 1
+            while lists.poll(0):
+                lists.recv()
+                answered += 1
+            assert answered < 200
+            for number in range(answered, 200):
+                assert msgspec.msgpack.decode(lists.recv())["rid"] == str(number)
+            client.cancel(type="sleepy")
+    finally:
+        context.destroy()
+
+
 def test_answers_that_nobody_reads_are_bounded(make_daemon: MakeDaemon, short_dir: Path) -> None:
     """In bytes: who asks for much and does not read is shown out, before it fills the machine's memory."""
     config = short_dir / "annul.toml"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from annul import access
 from annul.errors import Refused, StoreError
 from annul.handlers import cancel, draining, look, pause, purge, reprioritize, retry, stats, submit
-from annul.handlers.showing import unavailable, view_of
+from annul.handlers.showing import MAX_ROWS, unavailable, view_of
 from annul.server import Caller, internal
 from annul_client import wire
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["look_up", "may_ask", "only_looks", "piece", "view_of", "write"]
 
 _OVER = object()
+_LISTED_A_REQUEST = 5  # jobs: so many are shown in the time that one is submitted in
 _BYTES_A_REQUEST = 64 * 1024  # a bigger one counts as several
 _Handler = Callable[[Any, Any, Caller], None]
 
@@ -70,7 +71,11 @@ def may_ask(daemon: Daemon, request: wire.Request, caller: Caller) -> bool:
 
 def _cost(request: wire.Request, caller: Caller) -> int:
     """How many requests it counts as: what it makes the daemon do grows with its jobs, and with its bytes."""
-    jobs = len(request.jobs) if isinstance(request, wire.SubmitMany) else 1
+    jobs = 1
+    if isinstance(request, wire.SubmitMany):
+        jobs = len(request.jobs)
+    elif isinstance(request, wire.List):
+        jobs = min(request.limit, MAX_ROWS) // _LISTED_A_REQUEST
     return max(1, jobs) + caller.size // _BYTES_A_REQUEST
 
 

@@ -21,6 +21,7 @@ from annul_client.wire import State
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
+_SHOWN = 100  # jobs in one turn
 _OVER = object()
 _MAX_WAIT_S = 60.0  # of one `wait` request; clients ask again
 
@@ -70,8 +71,11 @@ def _search(daemon: Daemon, request: wire.List, caller: Caller) -> Iterator[None
     for records in daemon.store.jobs(
         user=request.user, state=request.state, type_=request.type, label=request.label, limit=request.limit
     ):
-        found += [daemon.view(record) for record in records]
-        if len(found) < request.limit:
+        for start in range(0, len(records), _SHOWN):
+            found += [daemon.view(record) for record in records[start : start + _SHOWN]]
+            if len(found) < request.limit:
+                yield
+        if not records:
             yield
     caller.answer(wire.ListReply(jobs=found))
 
