@@ -10,12 +10,17 @@ that does not exist.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
 
 from annul.errors import Refused
 from annul_client import wire
+
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
+"""What a user may be called."""
+USER_RULE = "1 to 64 ASCII letters, digits and ._@+-, beginning with a letter, a digit or _"
 
 
 class Role(StrEnum):

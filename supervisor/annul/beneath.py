@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -17,6 +19,17 @@ def opened(root: Path, name: str) -> BinaryIO:
     Each part is opened in the one before, and no link is followed: what was checked is what is opened. Raises OSError,
     also for a name that leaves `root`, and for what is no regular file.
     """
+    with folder_of(root, name) as (folder, last):
+        fd = os.open(last, _FILE, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"{name!r} is no regular file")
+    return os.fdopen(fd, "rb")
+
+
+@contextmanager
+def folder_of(root: Path, name: str) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder in which that file is to be, or is, and its last part. Raises OSError as `opened`."""
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or parts[0] == "/":
         raise OSError(f"{name!r} leaves {root}")
@@ -28,10 +41,6 @@ def opened(root: Path, name: str) -> BinaryIO:
             inner = os.open(part, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = inner
-        fd = os.open(parts[-1], _FILE, dir_fd=folder)
+        yield folder, parts[-1]
     finally:
         os.close(folder)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"{name!r} is no regular file")
-    return os.fdopen(fd, "rb")

@@ -61,7 +61,11 @@ class Catalog:
         if before is not None and before.target != target:
             raise TypeError(f"{target}: there is a job type {job_type.name!r} already, {before.target}")
         schema = _schema(job_type.params)
-        inputs = [name for name, about in schema.get("properties", {}).items() if _is_input(about)]
+        fields = schema.get("properties", {})
+        inputs = [name for name, about in fields.items() if _inputs(about)]
+        if _marks(schema) > sum(map(_inputs, fields.values())):
+            # Whoever may not name any file could do so there.
+            raise TypeError(f"{target}: an input file is a field of the parameters itself, not inside of another")
         self.known[job_type.name] = Known(job_type, target, schema, inputs)
 
     def get(self, name: str) -> Known:
@@ -135,5 +139,15 @@ def _schema(params: type[msgspec.Struct]) -> dict[str, Any]:
     return {**top, "$defs": definitions} if definitions else top
 
 
-def _is_input(about: dict[str, Any]) -> bool:
-    return bool(about.get("x-annul-input")) or any(_is_input(one) for one in about.get("anyOf", ()))
+def _inputs(about: dict[str, Any]) -> int:
+    """How many marks there are of a field that is an input file."""
+    return bool(about.get("x-annul-input")) + sum(map(_inputs, about.get("anyOf", ())))
+
+
+def _marks(about: Any) -> int:
+    """How many there are in a schema."""
+    if isinstance(about, list):
+        return sum(map(_marks, about))
+    if not isinstance(about, dict):
+        return 0
+    return (about.get("x-annul-input") is True) + sum(map(_marks, about.values()))

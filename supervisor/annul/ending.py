@@ -169,13 +169,13 @@ def _conclude(sup: Supervision, active: Active, ended: Outcome | None) -> None:
 
 
 def _checked(sup: Supervision, active: Active, ended: Outcome | None) -> Outcome | None:
-    """An outcome whose files would be published outside the user's directory is a failure."""
+    """An outcome with files that are not staged, or would leave the user's directory, is a failure."""
     if ended is None or not ended.files:
         return ended
-    names = publishing.escaping(sup.config.outputs_dir / active.record.user, ended.files)
+    names = publishing.unfit(active.attempt_dir, sup.config.outputs_dir / active.record.user, ended.files)
     if not names:
         return ended
-    message = f"the output {names[0]!r} would leave its user's directory"
+    message = f"the output {names[0]!r} is no file that the job has staged, or would leave its user's directory"
     return Outcome(verdict=Verdict.FAILED, error=ErrorInfo(code="output", message=message))
 
 
@@ -227,15 +227,15 @@ def _error(active: Active, conclusion: Conclusion, ended: Outcome | None) -> Err
 
 def publish(sup: Supervision, record: JobRecord) -> bool:
     """Rename a completed job's outputs into place; also again after a crash in the middle of it. False: it failed."""
-    staging = sup.attempt_dir(record) / "staging"
+    attempt_dir = sup.attempt_dir(record)
     try:
-        publishing.publish(staging, sup.config.outputs_dir / record.user, record.files)
+        publishing.publish(attempt_dir, sup.config.outputs_dir / record.user, record.files)
     except OSError as error:
         _log.error(
             "publishing the outputs of %s: %s; they stay in %s and are tried again at the next start",
             record.id,
             error,
-            staging,
+            attempt_dir / publishing.STAGING,
             extra={"action": "publish", "job_id": record.id},
         )
         return False

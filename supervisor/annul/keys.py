@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from annul.access import Grant, Role
+from annul.access import USER, USER_RULE, Grant, Role
 from annul.errors import KeyProblem
 from annul_client.keys import Z85, write
 
@@ -98,6 +98,7 @@ def add(state_dir: Path, key: Key) -> None:
         raise KeyProblem(
             f"a key's name is 1 to 64 letters, digits and ._@-, not starting with a dot; {key.name!r} is not"
         )
+    _check_user(key)
     if key.user is not None and key.role is Role.ADMIN:
         raise KeyProblem("an admin sees every user's jobs: a key with --user has the role submit or read")
     folder = state_dir / _FOLDER
@@ -144,7 +145,14 @@ def _read(path: Path) -> Key:
         raise KeyProblem(f"reading the key {path}: {_why(error)}") from error
     if key.name != path.name.removesuffix(_SUFFIX):
         raise KeyProblem(f"the key {path} calls itself {key.name!r}")
+    _check_user(key)
     return key
+
+
+def _check_user(key: Key) -> None:
+    """ "" would be the user of those that name none."""
+    if key.user is not None and not USER.fullmatch(key.user):
+        raise KeyProblem(f"the user that the key {key.name} is bound to has no user's name: {key.user!r} ({USER_RULE})")
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

@@ -1,34 +1,64 @@
-"""Renaming a completed job's staged outputs to where their user finds them (C9)."""
+"""Renaming a completed job's staged outputs to where their user finds them (C9).
+
+What is staged, and what of it is named, is the job's word: it may be a lie, and the daemon may do more than a confined
+job. So no link is followed on the way to a staged file, and nothing else is ever moved.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import ExitStack
 from pathlib import Path
 
+from annul import beneath
 from annul.runtime.outcome import fsync_dir
 
+STAGING = "staging"  # in the attempt's directory
 
-def escaping(user_dir: Path, names: list[str]) -> list[str]:
-    """Those of these that would land outside the user's directory, also through a link in it."""
+
+def unfit(attempt_dir: Path, user_dir: Path, names: list[str]) -> list[str]:
+    """Those of these that are no regular files below the staging directory, or would land outside the user's, also
+    through a link.
+    """
     root = os.path.realpath(user_dir) + os.sep
-    return [name for name in names if not os.path.realpath(user_dir / name).startswith(root)]
+    return [
+        name
+        for name in names
+        if not os.path.realpath(user_dir / name).startswith(root) or not _is_staged(attempt_dir, name)
+    ]
 
 
-def publish(staging: Path, user_dir: Path, names: list[str]) -> None:
+def _is_staged(attempt_dir: Path, name: str) -> bool:
+    try:
+        with beneath.folder_of(attempt_dir, f"{STAGING}/{name}") as (folder, last):
+            return stat.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def publish(attempt_dir: Path, user_dir: Path, names: list[str]) -> None:
     """Move each file, made readable by its owner only. A file that is no longer staged has been moved before.
 
-    Durable when it returns. Raises OSError; then some may have been moved, and doing it again does the rest.
+    Durable when it returns. Raises OSError, also for what is no regular file; then some may have been moved, and doing
+    it again does the rest. Nothing of the job is alive, so what was looked at is what is moved.
     """
     touched = set()
     for name in names:
-        source, target = staging / name, user_dir / name
-        if not source.exists():
-            continue
-        touched |= _make(target.parent, user_dir)
-        source.chmod(0o600)
-        source.rename(target)
-    for folder in touched:
-        fsync_dir(folder)
+        target = user_dir / name
+        with ExitStack() as held:
+            try:
+                folder, last = held.enter_context(beneath.folder_of(attempt_dir, f"{STAGING}/{name}"))
+                found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(f"{name!r} is no regular file")
+            touched |= _make(target.parent, user_dir)
+            os.chmod(last, 0o600, dir_fd=folder)
+            os.rename(last, target, src_dir_fd=folder)
+    for changed in touched:
+        fsync_dir(changed)
 
 
 def _make(folder: Path, user_dir: Path) -> set[Path]:

@@ -93,6 +93,7 @@ def test_a_key_submits_follows_and_cancels(far: DaemonProcess, web: Client) -> N
     assert seen[0] == "queued"
     assert seen[-1] == "completed"
     assert web.output(job.id, f"{job.id}.txt") == b"done"
+    assert web.output(job.id, web.get(job.id).files[0]) == b"done"
     sleeper = started(web, "sleepy", "sleeping")
     assert web.cancel(sleeper.id, by="ann").outcome is CancelOutcome.CANCELLING
     ended = web.wait(sleeper.id, 30)
@@ -293,6 +294,8 @@ def test_files_of_others_are_not_read_for_a_key(make_daemon: MakeDaemon, short_d
         assert _read_by(web, str(opened / "cv.txt")) == "open"
         mine = web.wait(web.submit("quick").id, 30).files[0]
         assert _read_by(web, mine) == "done"
+        with pytest.raises(RequestRefused, match="as a path and as bytes"):
+            web.submit("reads-file", {"file": mine}, inputs={"file": b"bytes"})
         for path in ("/etc/hostname", str(opened / ".." / "annul.toml"), str(daemon.state_dir / "server.key"), "rel"):
             with pytest.raises(RequestRefused) as refused:
                 _read_by(web, path)

@@ -349,7 +349,10 @@ def test_a_queued_job_that_is_paused_is_passed_by(daemon: DaemonProcess) -> None
         assert client.stats().paused == 2
         client.unpause(jobs[1].id)
         assert client.wait(jobs[1].id, TIMEOUT_S).state is State.COMPLETED
-        assert client.cancel(jobs[0].id).outcome == "cancelled_before_start"
+        answer = client.cancel(jobs[0].id)
+        assert answer.outcome == "cancelled_before_start"
+        assert answer.job is not None
+        assert not answer.job.paused
         assert not client.get(jobs[0].id).paused
 
 

@@ -299,3 +299,25 @@ def test_an_input_file_is_one_however_it_is_declared(catalog: Catalog, name: str
     assert known.inputs == ["theFile", "maybe"]
     assert refused(catalog, known, {name: "x"}).field == f"params.{name}"
     catalog.check(known, {name: "/x"})
+
+
+class Many(msgspec.Struct):
+    files: list[Annotated[str, InputFile.MARK]] = []
+
+
+class Inner(msgspec.Struct):
+    file: Annotated[str, InputFile.MARK] = ""
+
+
+class Outer(msgspec.Struct):
+    inner: Inner | None = None
+    file: Annotated[str, InputFile.MARK] = ""
+
+
+@pytest.mark.parametrize("params", [Many, Outer])
+def test_an_input_file_inside_of_another_field_is_refused(params: type[msgspec.Struct]) -> None:
+    """There nobody would look at what a caller may read."""
+    catalog = Catalog([])
+    with pytest.raises(TypeError, match="not inside of another"):
+        catalog._add(msgspec.structs.replace(camel, name="nested", params=params), "here:nested")
+    assert "nested" not in catalog.known

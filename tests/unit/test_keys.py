@@ -75,6 +75,18 @@ def test_an_admin_is_not_bound(tmp_path: Path) -> None:
         keys.add(tmp_path, key(role="admin", user="u1"))
 
 
+@pytest.mark.parametrize("user", ["", "../u1", "-u1", "u 1", "x" * 65])
+def test_users_that_are_none(tmp_path: Path, user: str) -> None:
+    """An empty one would be the user of those who name none. Nor does a file help that somebody wrote by hand."""
+    with pytest.raises(KeyProblem, match="no user's name"):
+        keys.add(tmp_path, key(user=user))
+    by_hand = key("by-hand", user=user)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "by-hand.json").write_bytes(msgspec.json.encode(by_hand))
+    assert keys.Keys(tmp_path).grant(by_hand.public_key) is None
+    assert [type(one).__name__ for one in keys.known(tmp_path)] == ["KeyProblem"]
+
+
 def test_the_daemons_key_stays(tmp_path: Path) -> None:
     """And is refused where others could have read it."""
     first = keys.server_key(tmp_path, new_pair())

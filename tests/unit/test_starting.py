@@ -200,7 +200,7 @@ def test_a_step_of_the_ladder_that_failed_is_taken_again(running: Desk, monkeypa
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "listdir", fail)
+        patch.setattr(proc, "children", fail)
         running.cancel(grace_s=60.0)
         assert running.active.ladder is not None
         assert running.active.ladder.flag is None

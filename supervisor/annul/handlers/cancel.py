@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from annul import lifecycle, stopping
+from annul import lifecycle, pausing, stopping
 from annul.errors import Refused, StoreError
 from annul.handlers.showing import MAX_DURATION_S, MAX_ROWS, MAX_TEXT, check_labels, unavailable
 from annul.lifecycle import Event
@@ -136,8 +136,7 @@ def _cancel_one(
     state, _ = lifecycle.step(found.state, Event.CANCEL)
     asked_at = utc(now)
     assert asked_at is not None
-    cancelled = found.with_(
-        state=state,
+    cancelled = pausing.after(found, state).with_(
         finished_at=now,
         cancel=CancelRecord(
             reason=request.reason,

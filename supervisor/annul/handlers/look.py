@@ -180,10 +180,10 @@ def result(daemon: Daemon, request: wire.Result, caller: Caller) -> None:
 
 def output(daemon: Daemon, request: wire.Output, caller: Caller) -> None:
     record = _job(daemon, request.id, caller)
-    wanted = f"/{request.name}"
-    names = [name for name in record.files if f"/{name}".endswith(wanted)] if request.name else []
-    if request.name in names:  # not also one of that name in a folder
-        names = [request.name]
+    wanted = request.name.removeprefix(f"{daemon.config.outputs_dir}/{record.user}/")  # as `files` of a job has it
+    names = [name for name in record.files if f"/{name}".endswith(f"/{wanted}")] if wanted else []
+    if wanted in names:  # not also one of that name in a folder
+        names = [wanted]
     if len(names) != 1 or not record.published:
         there = ", ".join(record.files) or f"none, it is {record.state}"
         which = "more than one output" if len(names) > 1 else "no output"

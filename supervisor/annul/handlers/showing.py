@@ -46,7 +46,8 @@ def check_labels(labels: dict[str, str]) -> None:
 def view_of(daemon: Daemon, record: JobRecord, *, with_result: bool) -> wire.Job:
     """A job as clients see it, with what is known of it right now."""
     active = daemon.registry.active.get(record.id)
-    pid = active.pid if active is not None and active.leader_alive else None
+    alive = active is not None and active.leader_alive and record.state is not wire.State.QUEUED
+    pid = active.pid if active is not None and alive else None
     if active is not None and active.record.attempt == record.attempt:
         seq, fraction, stage = active.board.progress()
         if seq:

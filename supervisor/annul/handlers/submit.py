@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from annul import beneath, starting
+from annul import access, beneath, starting
 from annul.blake2 import blake2b
 from annul.catalog import Known
 from annul.errors import Refused, StoreError
@@ -23,7 +22,6 @@ from annul_client.wire import State
 if TYPE_CHECKING:
     from annul.daemon import Daemon
 
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
 _DEFAULT_USER = "default"
 _TO_ID = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # of a byte; Crockford's: no letter that is taken for another
 
@@ -83,12 +81,20 @@ def _submit(
     digest = _digest(request)
     unique = unique_name(caller, rid)
     before = daemon.ledger.by_request(unique) if unique else None
+    again = before is not None
     if before is None and request.key is not None:
         before = daemon.ledger.by_key(user, request.key)
     if before is not None:
         if before.user != user:  # by a request id: of a key that was bound to another user, maybe
             raise Refused(
                 "key_conflict", "this request id stands for a job of another user already; make a new one", "rid"
+            )
+        if before.digest != digest and again:
+            raise Refused(
+                "key_conflict",
+                f"this request id stands for job {before.id} already, which was submitted with other parameters; make "
+                "a new one",
+                "rid",
             )
         if before.digest != digest:
             raise Refused(
@@ -185,12 +191,8 @@ def new_id(seq: int) -> str:
 def _user(name: str) -> str:
     if not name:
         return _DEFAULT_USER
-    if not _USER.fullmatch(name):
-        raise Refused(
-            "invalid_user",
-            f"a user's name is 1 to 64 letters, digits and ._@+-, not starting with a dot; {name[:80]!r} is not",
-            "user",
-        )
+    if not access.USER.fullmatch(name):
+        raise Refused("invalid_user", f"a user's name is {access.USER_RULE}; {name[:80]!r} is not", "user")
     return name
 
 
@@ -238,7 +240,7 @@ def _with_files(daemon: Daemon, request: wire.Submit, known: Known, user: str) -
     params, inputs = dict(request.params), dict(request.inputs)
     for name in known.inputs:
         path = params.get(name)
-        if isinstance(path, str) and path:
+        if isinstance(path, str) and path and name not in inputs:
             inputs[name] = read_allowed(daemon, path, user, f"params.{name}")
             del params[name]
     return msgspec.structs.replace(request, params=params, inputs=inputs)
