@@ -44,19 +44,26 @@ def keys_of(fd: int) -> Iterator[None]:
 
 
 @contextmanager
-def signals_to(note: Callable[[str], None]) -> Iterator[None]:
-    """SIGTERM, SIGHUP and Ctrl-C as the key that quits; SIGWINCH as "resize", which draws again."""
+def signals_to(note: Callable[[str], None]) -> Iterator[int]:
+    """SIGTERM, SIGHUP and Ctrl-C as the key that quits; SIGWINCH as "resize", which draws again. Yields a descriptor
+    that is readable once one has come: one that comes just before a select(2) does not interrupt that.
+    """
 
     def caught(number: int, _frame: FrameType | None) -> None:
         note("resize" if number == signal.SIGWINCH else QUIT)
 
+    come, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    woken_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGWINCH)
     before = {number: signal.signal(number, caught) for number in numbers}
     try:
-        yield
+        yield come
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken_before)
+        os.close(come)
+        os.close(wake)
 
 
 def read_keys(fd: int) -> list[str]:

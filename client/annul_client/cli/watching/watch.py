@@ -64,16 +64,16 @@ class Watch:
         self._watched.replace(jobs)
         threading.Thread(target=self._listen, args=(since,), daemon=True).start()
         try:
-            with signals_to(lambda key: self._put(lambda: self._press(key))), keys_of(self._keys_fd):
+            with signals_to(lambda key: self._put(lambda: self._press(key))) as signals, keys_of(self._keys_fd):
                 self._screen.start()
                 try:
-                    self._loop()
+                    self._loop(signals)
                 finally:
                     self._screen.stop()
         finally:
             self._over.set()
 
-    def _loop(self) -> None:
+    def _loop(self, signals: int) -> None:
         draw_at = look_at = 0.0
         while not self._over.is_set():
             now = monotonic()
@@ -86,7 +86,10 @@ class Watch:
             # With something to be drawn that was drawn just now, events pile up until it is time again.
             until = draw_at if self._dirty else look_at if self._lives else None
             timeout = None if until is None else max(0.0, until - now)
-            ready, _, _ = select.select([self._keys_fd, *([] if self._dirty else [self._wake])], [], [], timeout)
+            wakes = [] if self._dirty else [self._wake]
+            ready, _, _ = select.select([self._keys_fd, signals, *wakes], [], [], timeout)
+            if signals in ready:
+                os.read(signals, 100)
             if self._keys_fd in ready:
                 for key in read_keys(self._keys_fd):
                     self._press(key)
