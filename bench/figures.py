@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -63,8 +64,8 @@ class Pipeline:
 
 @contextmanager
 def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
-    """One with directories of its own, gone afterwards; or with those in a folder, which goes too. Its runtime
-    directory is in memory, as under systemd.
+    """One with directories of its own, gone when this program ends; or with those in a folder, which goes too. Its
+    runtime directory is in memory, as under systemd.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="annul-b-"))
     runtime = Path(tempfile.mkdtemp(prefix="annul-b-", dir="/dev/shm"))
@@ -86,7 +87,8 @@ def daemon(*options: str, folder: Path | None = None) -> Iterator[Daemon]:
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(folder)
+        # At the end: for each new file ext4 without a journal looks through what was deleted in the last minutes.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         shutil.rmtree(runtime)
 
 

@@ -209,6 +209,7 @@ def wake_ups(processes: list[psutil.Process]) -> tuple[float, float]:
                 seconds += int((thread / "schedstat").read_text().split()[0]) / 1e9
         return switches, seconds
 
+    time.sleep(1)  # whoever has just closed a connection has woken it up
     before, busy = taken()
     time.sleep(IDLE_WATCH_S)
     after, busier = taken()
