@@ -271,12 +271,13 @@ def _remove(run_dir: Path) -> None:
 
 
 def sweep(sup: Supervision, attempt_dir: Path, *, keep_staging: bool) -> None:
-    """Delete what an attempt that is over needs no more. Empty folders stay for as long as the job is kept: to delete
-    one takes time, and on ext4 without a journal to make the next one takes more.
+    """Delete what an attempt that is over needs no more. An empty working directory stays for as long as the job is
+    kept: to delete one takes time, and on ext4 without a journal to make the next one takes more.
     """
-    for name in ("work",) if keep_staging else ("work", "staging"):
-        if not _is_empty(attempt_dir / name):
-            sup.sweeper.add(attempt_dir / name)
+    if not _is_empty(attempt_dir / "work"):
+        sup.sweeper.add(attempt_dir / "work")
+    if not keep_staging:
+        sup.sweeper.add(attempt_dir / publishing.STAGING)
 
 
 def _is_empty(folder: Path) -> bool:
