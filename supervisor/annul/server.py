@@ -113,13 +113,15 @@ class Caller:
         return self.grant.local, self._envelope[0]
 
     def answer(self, reply: Model) -> None:
-        if not self._still():  # what it asked for came after it was shut out
+        if not self._still():
             self.refuse(_not_served())
             return
         encode = _json if self._json else _pack
         self._send(Reply(rid=self.rid, ok=msgspec.Raw(encode(reply))))
 
     def refuse(self, error: Refused) -> None:
+        if not self._still():  # what it asked for came after it was shut out
+            error = _not_served()
         self._send(Reply(rid=self.rid, error=error.info))
 
     def _send(self, reply: Reply) -> None:

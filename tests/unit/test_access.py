@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from annul import access
 from annul.access import Grant, Role
 from annul.errors import Refused
 from annul.rates import Rates
+from annul.server import Caller
 from annul_client import wire
 
 ADMIN = Grant(name="uid:0", role=Role.ADMIN, local=True)
@@ -162,3 +164,12 @@ def test_who_goes_on_is_not_told_for_ever() -> None:
     rates.limit(0)
     assert not rates.deaf_to("a", 0.52)
     assert all(rates.tell("a", 0.52) for _ in range(100))
+
+
+def test_who_is_shut_out_is_told_nothing_else() -> None:
+    """Neither an answer nor a refusal of what was asked for before."""
+    said: list[bytes] = []
+    caller = Caller(lambda _, body: said.append(body), [b"peer"], WEB, "r1", json=True, still=lambda: False)
+    caller.refuse(Refused("not_found", "no job has this id"))
+    caller.answer(wire.ListReply(jobs=[]))
+    assert [msgspec.json.decode(one)["error"]["code"] for one in said] == ["forbidden", "forbidden"]
