@@ -6,6 +6,7 @@ job. So no link is followed on the way to a staged file, and nothing else is eve
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import ExitStack
@@ -15,11 +16,12 @@ from annul import beneath
 from annul.runtime.outcome import fsync_dir
 
 STAGING = "staging"  # in the attempt's directory
+_UNKNOWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})  # what could not be looked at
 
 
 def unfit(attempt_dir: Path, user_dir: Path, names: list[str]) -> list[str]:
     """Those of these that are no regular files below the staging directory, or would land outside the user's, also
-    through a link.
+    through a link. Raises OSError where that cannot be told.
     """
     root = os.path.realpath(user_dir) + os.sep
     return [
@@ -33,7 +35,9 @@ def _is_staged(attempt_dir: Path, name: str) -> bool:
     try:
         with beneath.folder_of(attempt_dir, f"{STAGING}/{name}") as (folder, last):
             return stat.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode)
-    except OSError:
+    except OSError as error:
+        if error.errno in _UNKNOWN:
+            raise
         return False
 
 

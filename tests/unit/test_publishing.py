@@ -14,6 +14,7 @@ from annul.ending import _checked
 from annul.lifecycle import Verdict
 from annul.publishing import publish, unfit
 from annul.runtime.outcome import Outcome, staged
+from harness import no_descriptors
 
 
 @pytest.fixture
@@ -201,6 +202,13 @@ def test_what_a_job_says_that_it_has_staged(staging: Path, user: Path, tmp_path:
     assert not user.exists()
     assert (secrets / "secret").read_text() == "bob's"
     assert secrets.stat().st_mode == before
+
+
+def test_what_cannot_be_looked_at_is_not_unfit(staging: Path, user: Path) -> None:
+    """Where no descriptor is left for it: the job has done its work, and the next look tells."""
+    with no_descriptors(), pytest.raises(OSError):
+        unfit(staging.parent, user, ["top.txt"])
+    assert unfit(staging.parent, user, ["top.txt"]) == []
 
 
 def test_a_job_whose_output_is_unfit_has_failed_and_publishes_nothing(staging: Path, user: Path) -> None:
