@@ -93,10 +93,12 @@ class Service:
         found = self.ended(job)
         assert (found.state, found.attempt) == (State.COMPLETED, 1), found.error
 
-    def stop(self) -> None:
-        """Ends without any trace of a process."""
+    def stop(self, *, at_once: bool = True) -> None:
+        """Ends without any trace of a process: by when systemctl returns, or soon after."""
         self.machine.run("systemctl", "stop", "annul")
         assert self.shown("ActiveState") == "inactive"
+        if not at_once:
+            wait_until(lambda: not self.machine.path(GROUP).exists(), "the unit's cgroup to be gone")
         assert not self.machine.path(GROUP).exists()
         everyone = self.machine.run("ps", "-u", "annul", "-o", "pid=,args=", check=False)
         assert not everyone
@@ -379,10 +381,26 @@ def test_a_stop_in_the_middle_of_a_restart_ends_every_job(service: Service) -> N
         service.machine.run("systemctl", "restart", "--no-block", "annul")
         for _ in range(looks):
             service.shown("SubState")
-        service.stop()
+        service.stop(at_once=False)
         assert not [pid for pid in members if service.alive(pid)]
         service.machine.run("systemctl", "start", "annul")
         assert service.ended(job).state.final
+
+
+@pytest.mark.parametrize("service", [("ExecStopPost=/bin/sleep 1", "RestartSec=5")], indirect=True)
+@pytest.mark.parametrize(("ask", "waits"), [("restart", "stop-post"), ("crash", "auto-restart")])
+def test_a_stop_that_nobody_is_told_of_ends_every_job(service: Service, ask: str, waits: str) -> None:
+    """It comes when the unit has been asked already what to do after its daemon, and no other one has been started."""
+    job = service.running(STUBBORN, 4)
+    members = service.members(job)
+    if ask == "crash":
+        service.machine.run("kill", "-KILL", str(service.main_pid))
+    else:
+        service.machine.run("systemctl", "restart", "--no-block", "annul")
+    wait_until(lambda: service.shown("SubState") == waits, waits)
+    assert service.alive(members[0])
+    service.stop(at_once=False)
+    assert not [pid for pid in members if service.alive(pid)]
 
 
 def test_a_daemon_that_dies_while_it_stops_leaves_no_job(service: Service) -> None:
