@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from annul.errors import StoreConflictError, StoreError
 from annul.store import JobRecord, Store
 from annul.store.record import view
-from annul_client.wire import ErrorInfo, Event, State
+from annul_client.wire import ErrorInfo, Event, Job, State
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -38,6 +38,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     extra: Callable[[Store], None] | None = None  # further writes of the same transaction
     first: Callable[[], None] | None = None  # what is to be done before anybody is told anything
     then: Callable[[JobRecord], None] | None = None  # with what was written, once it is durable, before it is told
+    told: Callable[[Job], None] | None = None  # with the job as its event tells it, at the same moment
     refused: Callable[[StoreError], None] | None = None
 
 
@@ -90,9 +91,16 @@ class Ledger:
         waiting = self._keys.get((user, key))
         return self._overlay[waiting] if waiting else self._store.job_by_key(user, key)
 
-    def by_request(self, request: str) -> JobRecord | None:
+    def by_request(self, request: str, stored: Container[str] | None = None) -> JobRecord | None:
+        """`stored`: those that the store knows, where that has been asked for many at once (`requests_below`)."""
         waiting = self._requests.get(request)
-        return self._overlay[waiting] if waiting else self._store.job_by_request(request)
+        if waiting:
+            return self._overlay[waiting]
+        return self._store.job_by_request(request) if stored is None or request in stored else None
+
+    def requests_below(self, name: str) -> set[str]:
+        """Request ids ``name/...`` that stand for jobs in the store: one search instead of one for each."""
+        return self._store.requests_below(name)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -106,6 +114,7 @@ class Ledger:
         extra: Callable[[Store], None] | None = None,
         first: Callable[[], None] | None = None,
         then: Callable[[JobRecord], None] | None = None,
+        told: Callable[[Job], None] | None = None,
         refused: Callable[[StoreError], None] | None = None,
     ) -> JobRecord:
         """Note new facts for this turn's commit; returns them."""
@@ -118,6 +127,7 @@ class Ledger:
                 extra=extra,
                 first=first,
                 then=then,
+                told=told,
                 refused=refused,
             )
         )
@@ -218,6 +228,8 @@ class Ledger:
             if change.then is not None:
                 change.then(change.record)
             if event is not None:
+                if change.told is not None:
+                    change.told(event.job)
                 self._tell(event, body)
         self._purges = purges[len(gone) :] + self._purges
         for purge, was_there in zip(purges, gone, strict=False):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def retry(daemon: Daemon, request: wire.Retry, caller: Caller) -> None:
-    def done(record: JobRecord, created: bool) -> None:
-        caller.answer(wire.JobReply(job=daemon.view(record), created=created))
+    def done(job: wire.Job, created: bool) -> None:
+        caller.answer(wire.JobReply(job=job, created=created))
 
     submit.check_not_stopping(daemon)
     old = found(daemon, request.id, caller)
@@ -32,7 +32,7 @@ def retry(daemon: Daemon, request: wire.Retry, caller: Caller) -> None:
     if before is not None:
         if before.retry_of != old.id:
             raise Refused("key_conflict", "this request id stands for another job already; make a new one", "rid")
-        daemon.ledger.afterwards(lambda: done(before, False))
+        daemon.ledger.afterwards(lambda: done(daemon.view(before), False))
         return
     if old.state not in (State.FAILED, State.CANCELLED):
         raise Refused("not_retryable", f"job {old.id} is {old.state}: only a failed or cancelled one is retried", "id")

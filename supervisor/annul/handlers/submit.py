@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,8 @@ _TO_ID = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # of a byte; Crockford's: no l
 
 
 def submit(daemon: Daemon, request: wire.Submit, caller: Caller) -> None:
-    def done(record: JobRecord, created: bool) -> None:
-        caller.answer(wire.JobReply(job=daemon.view(record), created=created))
+    def done(job: wire.Job, created: bool) -> None:
+        caller.answer(wire.JobReply(job=job, created=created))
 
     _submit(daemon, request, caller, request.rid, done, caller.refuse)
 
@@ -41,23 +41,21 @@ def submit_many(daemon: Daemon, request: wire.SubmitMany, caller: Caller) -> Non
             "jobs",
         )
     answers = [wire.Submitted()] * len(request.jobs)
+    of_list = unique_name(caller, request.rid)
+    stored = daemon.ledger.requests_below(of_list) if of_list else None
     for number, one in enumerate(request.jobs):
 
-        def done(record: JobRecord, created: bool, number: int = number) -> None:
-            answers[number] = wire.Submitted(job=daemon.view(record), created=created)
+        def done(job: wire.Job, created: bool, number: int = number) -> None:
+            answers[number] = wire.Submitted(job=job, created=created)
 
         def refuse(error: Refused, number: int = number) -> None:
             answers[number] = wire.Submitted(error=error.info)
 
         try:
-            _submit(
-                daemon,
-                one,
-                caller,
-                one.rid or f"{request.rid}/{number}",
-                done,
-                refuse,
-            )
+            if one.rid:
+                _submit(daemon, one, caller, one.rid, done, refuse)
+            else:
+                _submit(daemon, one, caller, f"{request.rid}/{number}", done, refuse, stored)
         except Refused as error:
             refuse(error)
     daemon.ledger.afterwards(lambda: caller.answer(wire.SubmitManyReply(jobs=answers)))
@@ -68,8 +66,9 @@ def _submit(
     request: wire.Submit,
     caller: Caller,
     rid: str,
-    done: Callable[[JobRecord, bool], None],
+    done: Callable[[wire.Job, bool], None],
     refuse: Callable[[Refused], None],
+    stored: Container[str] | None = None,
 ) -> None:
     check_not_stopping(daemon)
     user = _user(caller.grant.user_for(request.user))
@@ -80,7 +79,7 @@ def _submit(
         request = _with_files(daemon, request, known, user)
     digest = _digest(request)
     unique = unique_name(caller, rid)
-    before = daemon.ledger.by_request(unique) if unique else None
+    before = daemon.ledger.by_request(unique, stored) if unique else None
     again = before is not None
     if before is None and request.key is not None:
         before = daemon.ledger.by_key(user, request.key)
@@ -104,7 +103,7 @@ def _submit(
                 "key",
             )
         found = before
-        daemon.ledger.afterwards(lambda: done(found, False))
+        daemon.ledger.afterwards(lambda: done(daemon.view(found), False))
         return
     check_room(daemon, user)
     seq = daemon.ledger.next_seq()
@@ -138,7 +137,7 @@ def _submit(
 
 
 def insert(
-    daemon: Daemon, record: JobRecord, done: Callable[[JobRecord, bool], None], refuse: Callable[[Refused], None]
+    daemon: Daemon, record: JobRecord, done: Callable[[wire.Job, bool], None], refuse: Callable[[Refused], None]
 ) -> None:
     """Queue a new job, whose input files are kept already."""
 
@@ -148,7 +147,7 @@ def insert(
         refuse(unavailable(error))
 
     daemon.ledger.change(
-        record, State.QUEUED, insert=True, then=lambda written: done(written, True), refused=not_stored
+        record, State.QUEUED, insert=True, told=lambda job: done(job, True), refused=not_stored
     )
     starting.enqueue(daemon.supervision, record)
 
@@ -185,7 +184,17 @@ def new_id(seq: int) -> str:
     are 500 pages of each to be written, twice, which took three times as long as all else in a commit.
     """
     place = (seq >> 20 & 31, seq >> 15 & 31, seq >> 10 & 31, seq >> 5 & 31, seq & 31)
-    return (bytes(place) + os.urandom(7)).translate(_TO_ID).decode()
+    return (bytes(place) + next(_chance)).translate(_TO_ID).decode()
+
+
+def _sevens() -> Iterator[bytes]:
+    """Random bytes for one id each; the kernel is asked for many at once."""
+    while True:
+        many = os.urandom(7 * 256)
+        yield from (many[start : start + 7] for start in range(0, len(many), 7))
+
+
+_chance = _sevens()
 
 
 def _user(name: str) -> str:

@@ -34,6 +34,9 @@ SELECT id FROM job WHERE user = :user AND key = :key;
 -- name: id_by_request
 SELECT id FROM job WHERE request = :request;
 
+-- name: requests_between
+SELECT request FROM job WHERE request > :from AND request < :to;
+
 -- The index of live jobs serves only what repeats its condition word by word. To sort the few that it finds costs less
 -- than to go through the whole history in order, which the planner might prefer.
 -- name: unfinished

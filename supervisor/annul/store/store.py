@@ -180,6 +180,11 @@ class Store:
     def job_by_request(self, request: str) -> JobRecord | None:
         return self._job_of(self._read("id_by_request", {"request": request}))
 
+    def requests_below(self, name: str) -> set[str]:
+        """Request ids ``name/...`` that stand for jobs."""
+        beyond = chr(ord("/") + 1)
+        return {row["request"] for row in self._read("requests_between", {"from": f"{name}/", "to": name + beyond})}
+
     def _job_of(self, rows: list[sqlite3.Row]) -> JobRecord | None:
         return self.job(rows[0]["id"]) if rows else None
 
