@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import select
+import signal
 import sys
 import tempfile
+import threading
 import time
 from typing import Annotated
 
@@ -62,3 +66,36 @@ def heavy_who(ctx: JobContext, params: Nothing) -> dict[str, object]:
 @job("length", on_shutdown="cancel")
 def length(ctx: JobContext, params: Long) -> int:
     return len(params.text)
+
+
+@job("forks", on_shutdown="cancel")
+def forks(ctx: JobContext, params: Nothing) -> dict[str, bool]:  # noqa: ARG001
+    """Fork while another thread holds the locks of logging, and tell what is true here, and in the child."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        handler = logging.getLogger().handlers[0]
+        handler.acquire()
+        held.set()
+        over.wait()
+        handler.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        logging.getLogger("child").info("a line of it")  # where that lock were not made anew: waits for ever
+        os.write(write, b"alone" if threading.enumerate() == [threading.main_thread()] else b"not alone")
+        os._exit(0)
+    os.close(write)
+    found = {
+        "main thread": threading.main_thread().native_id == os.getpid(),
+        "child": bool(select.select([read], [], [], 20)[0]) and os.read(read, 16) == b"alone",
+    }
+    over.set()
+    thread.join()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return found

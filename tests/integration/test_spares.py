@@ -83,6 +83,12 @@ def test_each_job_has_a_process_of_its_own(daemon: DaemonProcess, client: Client
     assert len(seen) == 5
 
 
+def test_what_python_does_at_a_fork_it_does_in_jobs(client: Client) -> None:
+    """The zygote, which has one thread, does without."""
+    job = client.wait(client.submit("forks").id, 60)
+    assert job.result == {"main thread": True, "child": True}
+
+
 @pytest.mark.parametrize("job_type", ["who", "wordy"])
 def test_the_room_made_beforehand_becomes_the_jobs(daemon: DaemonProcess, client: Client, job_type: str) -> None:
     """Where the job has no directory yet, and where its input file is there already; nothing of it stays behind."""

@@ -146,9 +146,7 @@ def insert(
         daemon.sweeper.add(daemon.supervision.job_dir(record.id))
         refuse(unavailable(error))
 
-    daemon.ledger.change(
-        record, State.QUEUED, insert=True, told=lambda job: done(job, True), refused=not_stored
-    )
+    daemon.ledger.change(record, State.QUEUED, insert=True, told=lambda job: done(job, True), refused=not_stored)
     starting.enqueue(daemon.supervision, record)
 
 

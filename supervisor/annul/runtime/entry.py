@@ -39,6 +39,7 @@ from annul.runtime.context import JobContext, Notifier
 from annul.runtime.launch import Launch, await_go, await_launch
 from annul.runtime.limits import Limits, impose
 from annul.runtime.outcome import Outcome
+from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul.runtime.signal import JobSignal
 from annul.tree import own_group
 from annul_client.wire import ErrorInfo, Stage
@@ -123,6 +124,7 @@ class _Process:
             _enter(self._cgroup)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
+        self._notifier: Notifier | None = None
         self._room: str | None = None  # a job's directory made beforehand, in which this process is
 
     def rehearse(self) -> None:
@@ -168,7 +170,7 @@ class _Process:
                 os.chdir("/")
                 shutil.rmtree(room, ignore_errors=True)
         _set_environment({})
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        set_handler(signal.SIGTERM, SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         guardian.Alone.unwatch()
 
@@ -221,7 +223,7 @@ class _Process:
         self._dump_on_signal(f"{launch.run_dir}/{STACKS}")
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         impose(launch.limits, self._cgroup)
-        notifier = Notifier(launch.notify, launch.name)
+        self._notifier = notifier = Notifier(launch.notify, launch.name)  # kept: to free it unclosed takes a while
 
         ended = _guarded(launch, job_type, board, signals, notifier)
         if os.getpid() != self._pid:  # a child of the job's that came up all the way here: it has no say

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from annul.runtime.sigaction import set_handler
+
 # Tripped in the main thread after each fork, never sent. A job that handles it itself is called then.
 AGAIN_SIGNAL: Any = int(signal.SIGRTMIN) + 3
 
@@ -32,7 +34,7 @@ class Forks:
         self._deliver = deliver
         self._late = False
         self._own = threading.local()  # of each thread: `forking`, and its signal masks `before` its forks
-        signal.signal(AGAIN_SIGNAL, lambda *_: self._again())
+        set_handler(AGAIN_SIGNAL, lambda *_: self._again())
         os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._release)
         # These are C functions: no handler can run in them. What is registered later comes earlier before a fork.
         over = partial(setattr, self._own, "forking", False)

@@ -28,6 +28,7 @@ from annul.board import BOARD, Board, Notice
 from annul.cancel import Ladder, Seen, Step
 from annul.lifecycle import StopKind
 from annul.runtime.launch import Launch
+from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul.tree import Census, CgroupTree, Look, Reaper, SessionTree, below, children_of, own_group, send
 
 ORPHAN_SIGNAL = int(signal.SIGRTMIN) + 1
@@ -225,7 +226,7 @@ class Alone:
     def watch(cls, launch: Launch, parent: int) -> Alone:
         """From now on. `parent`: the zygote's pid. Called once, in the main thread."""
         self = cls(launch)
-        signal.signal(ORPHAN_SIGNAL, self._orphaned)
+        set_handler(ORPHAN_SIGNAL, self._orphaned)
         prctl.set_parent_death_signal(ORPHAN_SIGNAL)
         if os.getppid() != parent:  # Race: it died before that
             self._orphaned(ORPHAN_SIGNAL, None)
@@ -233,7 +234,7 @@ class Alone:
 
     @staticmethod
     def unwatch() -> None:
-        signal.signal(ORPHAN_SIGNAL, signal.SIG_DFL)
+        set_handler(ORPHAN_SIGNAL, SIG_DFL)
         prctl.set_parent_death_signal(0)
 
     def __init__(self, launch: Launch) -> None:

@@ -37,6 +37,7 @@ from annul.board import FLAG, Board
 from annul.errors import Cancelled
 from annul.jobtype import Interrupt
 from annul.runtime.forking import Forks
+from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul_client.wire import Stage
 
 _OUTSIDE = "SIGTERM from outside annul"
@@ -89,14 +90,14 @@ class JobSignal(AbortSignal):
         self._interrupt = interrupt
         self.stage: Stage | None = None  # how it was delivered first
         self.entered = False  # the job's function was, and has returned
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        set_handler(signal.SIGTERM, self._on_sigterm)
 
     def _forget(self) -> None:
         """In a child that the job forks: SIGTERM ends it, as any process, unless the job has its own handler."""
         self._armed = False
         signal.set_wakeup_fd(-1)
         if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            set_handler(signal.SIGTERM, SIG_DFL)
         for one in (self, *self._listened):
             one._listeners.clear()
         self._listened.clear()

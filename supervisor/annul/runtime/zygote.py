@@ -10,6 +10,9 @@ the daemon's end of the socket closes it launches no more, and stays as the guar
 
 from __future__ import annotations
 
+from annul.runtime import at_fork
+
+# isort: split
 import gc
 import importlib
 import inspect
@@ -28,6 +31,7 @@ from annul import prctl, proc
 from annul.jobtype import JobType
 from annul.runtime import entry, guardian, memory
 from annul.runtime.launch import SPARE, Exited, Forked, NotForked, Ready, frame
+from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul.tree import Reaper, children_of
 
 _AT_ONCE = 16  # forks before those that have ended are reaped
@@ -114,6 +118,7 @@ def _load(targets: list[str], failed: dict[str, str]) -> dict[str, JobType]:
             failed[target] = f"{type(error).__name__}: {error}"
     if threading.active_count() > 1:
         names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        at_fork.register()
         failed["threads"] = f"importing started threads {names}: forking a process with threads is not safe"
     return types
 
@@ -157,9 +162,10 @@ def _fork(
 def _become(
     origin: entry.Origin, orders: socket.socket, channel: socket.socket, pipe: tuple[int, int], *, spare: bool
 ) -> NoReturn:
+    at_fork.register()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    set_handler(signal.SIGCHLD, SIG_DFL)
+    set_handler(signal.SIGINT, signal.default_int_handler)
     channel.close()
     for fd in pipe:
         os.close(fd)
