@@ -69,7 +69,7 @@ def length(ctx: JobContext, params: Long) -> int:
 
 
 @job("forks", on_shutdown="cancel")
-def forks(ctx: JobContext, params: Nothing) -> dict[str, bool]:  # noqa: ARG001
+def forks(ctx: JobContext, params: Nothing) -> dict[str, bool]:
     """Fork while another thread holds the locks of logging, and tell what is true here, and in the child."""
     held, over = threading.Event(), threading.Event()
 
