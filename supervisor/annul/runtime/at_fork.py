@@ -9,6 +9,8 @@ holds none of these locks while it forks. A job's process may have more threads,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _put_off: list[dict[str, Any]] = []  # the arguments of os.register_at_fork
@@ -33,3 +35,13 @@ def register() -> None:
     for hooks in _put_off:
         os.register_at_fork(**hooks)
     _put_off.clear()
+
+
+@contextmanager
+def nothing_registered() -> Iterator[None]:
+    """What is registered in here is forgotten."""
+    real, os.register_at_fork = os.register_at_fork, lambda **_: None
+    try:
+        yield
+    finally:
+        os.register_at_fork = real

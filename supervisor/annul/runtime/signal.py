@@ -36,7 +36,7 @@ from annul.abort import AbortSignal, _fire, _fire_in_thread, _marking
 from annul.board import FLAG, Board
 from annul.errors import Cancelled
 from annul.jobtype import Interrupt
-from annul.runtime.forking import Forks
+from annul.runtime.forking import AGAIN_SIGNAL, Forks
 from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul_client.wire import Stage
 
@@ -91,6 +91,14 @@ class JobSignal(AbortSignal):
         self.stage: Stage | None = None  # how it was delivered first
         self.entered = False  # the job's function was, and has returned
         set_handler(signal.SIGTERM, self._on_sigterm)
+
+    def close(self) -> None:
+        """Give up its descriptors and handlers."""
+        set_handler(signal.SIGTERM, SIG_DFL)
+        set_handler(AGAIN_SIGNAL, SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _forget(self) -> None:
         """In a child that the job forks: SIGTERM ends it, as any process, unless the job has its own handler."""

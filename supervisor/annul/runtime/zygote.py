@@ -52,20 +52,22 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's
     channel = socket.socket(fileno=fd)
     channel.set_inheritable(False)
-    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up descriptor is what counts
 
     failed = _preload(preload)
     types = _load(targets, failed)
     entry.set_terms()
+    own = Path(cgroup) if cgroup else None
+    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
+    entry.warm_up(origin)
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
     memory.settle()
 
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up descriptor is what counts
+    os.write(wake_write, b"\0")  # some may have ended already
     strangers = children_of(os.getpid())
-    own = Path(cgroup) if cgroup else None
-    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
     children: set[int] = set()
     try:
         channel.sendall(frame(Ready(failed, strangers)))
