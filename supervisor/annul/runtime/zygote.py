@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,13 +54,15 @@ def main(
     channel = socket.socket(fileno=fd)
     channel.set_inheritable(False)
 
-    failed = _preload(preload)
-    types = _load(targets, failed)
+    with memory.side_by_side() if preload else nullcontext():
+        failed = _preload(preload)
+        types = _load(targets, failed)
     entry.set_terms()
     own = Path(cgroup) if cgroup else None
     origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
     entry.warm_up(origin)
     gc.collect()
+    memory.fill_gaps()
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
     memory.settle()
 
