@@ -56,10 +56,7 @@ def of_starts(tree: str) -> list[Row]:
     """How fast jobs begin on an idle machine, and how many a second; what is kept ready for that."""
     echo, commit, hand_over = starts.echoes(N), starts.commits(N), starts.hand_overs(N)
     least = [quantile(echo, 0.5) + quantile(commit, 0.5) + quantile(hand_over, 0.5)]
-    forks = {
-        "bench-first-line": starts.forks_per_second(N, ()),
-        "bench-heavy": starts.forks_per_second(N, starts.HEAVY),
-    }
+    types = {"bench-first-line": (), "bench-heavy": starts.HEAVY}
     forkserver = starts.forkserver_per_second(N, starts.HEAVY)
     with figures.daemon("--tree", tree) as daemon:
         ready = starts.settled(daemon.client)
@@ -69,15 +66,17 @@ def of_starts(tree: str) -> list[Row]:
     with figures.daemon("--tree", tree, "--jobs", "bench.heavy") as daemon:
         client = daemon.client
         starts.settled(client)
-        light, heavy = (starts.first_lines(client, type_, N) for type_ in forks)
-        rates = {type_: starts.empty_per_second(client, type_, N) for type_ in forks}
+        light, heavy = (starts.first_lines(client, type_, N) for type_ in types)
+        (light_rate, light_forks), (heavy_rate, heavy_forks) = (
+            starts.rates(client, type_, modules, N) for type_, modules in types.items()
+        )
     name = "round trip + commit + hand-over, each idle"
     rows = [
         row("idle: submit -> first line", light, name, least),
         row("idle: the same, with pypdf and openai", heavy, name, least),
-        rate("empty jobs", rates["bench-first-line"], "forks of the same image", forks["bench-first-line"]),
-        rate("empty jobs with pypdf and openai", rates["bench-heavy"], "forks of the same image", forks["bench-heavy"]),
-        rate("empty jobs with pypdf and openai", rates["bench-heavy"], "multiprocessing's forkserver", forkserver),
+        rate("empty jobs", light_rate, "forks of the same image", light_forks),
+        rate("empty jobs with pypdf and openai", heavy_rate, "forks of the same image", heavy_forks),
+        rate("empty jobs with pypdf and openai", heavy_rate, "multiprocessing's forkserver", forkserver),
         value("memory (PSS) of daemon, zygotes and spares", sum(memory.values()), "MiB", memory),
         value("wake-ups a minute, daemon, zygotes and spares", woken, "/min"),
         value("processor, of all these, while idle", busy, "%"),
