@@ -7,6 +7,7 @@ reported as None. A look that fails for any other reason (no descriptor is left,
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 import time
@@ -169,6 +170,7 @@ def marks(pid: int) -> frozenset[bytes]:
 _BRAND = 1 << 62  # microseconds: as good as no limit
 
 
+@functools.lru_cache(maxsize=1024)
 def brand_of(attempt: str) -> int:
     """The number that marks the processes of an attempt, by its name: in ``RLIMIT_RTTIME``, microseconds."""
     return _BRAND + (int.from_bytes(blake2b(attempt.encode(), digest_size=8).digest()) >> 2)
@@ -178,6 +180,11 @@ def resident() -> int:
     """What this process has in memory, bytes."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize()
+
+
+def forked_by(zygote: int) -> str:
+    """In place of an attempt's name: the mark of those that a zygote has forked and that run nothing yet."""
+    return f"zygote.{zygote}"
 
 
 def brand(attempt: str, over: str = "") -> None:

@@ -142,8 +142,8 @@ class Census:
 
     @cached_property
     def orphans(self) -> tuple[list[tuple[proc.Stat, Reaper]], bool]:
-        """Children of reapers that are neither leaders nor strangers, zombies too, each with its reaper; and whether
-        that is all of them.
+        """Children of reapers that are neither leaders nor about to be, nor strangers; zombies too, each with its
+        reaper; and whether that is all of them.
         """
         found: list[tuple[proc.Stat, Reaper]] = []
         listed = set(self.leaders)
@@ -158,7 +158,7 @@ class Census:
                     # Race: one that forks and ends between the listing and the look at it was nobody's business, but
                     # its child is not in that list: look again. (While it can be seen, its group is killed as one.)
                     whole = False
-                elif (pid, one.start_time) not in reaper.strangers:
+                elif (pid, one.start_time) not in reaper.strangers and not self._runs_nothing_yet(pid, reaper):
                     found.append((one, reaper))
         if whole:
             # Race: the kernel's list skips one where the one before it is reaped while it is read; not twice the same.
@@ -171,10 +171,17 @@ class Census:
         """The number of the attempt that a process is of, by the mark that nothing it does by accident removes. None
         where that says nothing.
         """
+        found = self._branded(pid)
+        return found if found in self._attempts else None
+
+    def _runs_nothing_yet(self, pid: int, reaper: Reaper) -> bool:
+        """Whether that is certain: a job's process, and all that it starts, has the attempt's mark instead."""
+        return self._branded(pid) == proc.brand_of(proc.forked_by(reaper.pid))
+
+    def _branded(self, pid: int) -> int | None:
         if pid not in self._brands:
             self._brands[pid] = proc.branded(pid)
-        found = self._brands[pid]
-        return found if found in self._attempts else None
+        return self._brands[pid]
 
     @cached_property
     def everyone(self) -> dict[int, proc.Stat]:

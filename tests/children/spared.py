@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from annul import InputFile, JobContext, job
+from annul import InputFile, JobContext, job, proc
 
 SERVED: list[str] = []  # of this process: what it ran
 
@@ -35,6 +35,7 @@ def _who(ctx: JobContext) -> dict[str, object]:
         "pid": os.getpid(),
         "served": SERVED,
         "session": os.getsid(0) == os.getpid(),
+        "marked": proc.branded(os.getpid()) == proc.brand_of(f"{ctx.job_id}.{ctx.attempt}"),
         "offset": time.strftime("%z"),
         "tmp": ctx.workdir.samefile(tempfile.gettempdir()),
         "cwd": ctx.workdir.samefile("."),

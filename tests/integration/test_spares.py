@@ -76,6 +76,7 @@ def test_each_job_has_a_process_of_its_own(daemon: DaemonProcess, client: Client
         found = msgspec.convert(job.result, dict)
         assert found["pid"] in before
         assert (found["served"], found["session"], found["cwd"], found["heavy"]) == ([job.id], True, True, False)
+        assert found["marked"] is (resource.getrlimit(resource.RLIMIT_RTTIME)[0] == resource.RLIM_INFINITY)
         assert {"ANNUL_JOB_ID", "TMPDIR"} <= set(found["environ"])
         if client.ping().tree == "cgroup":
             assert found["cgroup"].rpartition("/")[2].startswith(f"{found['pid']}.")

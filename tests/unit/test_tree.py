@@ -391,6 +391,20 @@ def test_a_child_of_a_zygote_that_is_just_forking_is_not_taken_for_an_orphan(sce
     assert alive(scene.pids["unannounced"])
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_process_that_runs_nothing_yet_keeps_no_tree_waiting(scene: Scene, settled: bool) -> None:
+    """Its zygote's mark says so, before the zygote does; it is not killed either."""
+    scene.start(leader=lambda: None, fresh=lambda: proc.brand(proc.forked_by(os.getppid())))
+    leader, fresh = scene.pids["leader"], scene.pids["fresh"]
+    mark = proc.brand_of(proc.forked_by(scene.pids["zygote"]))
+    wait_until(lambda: proc.branded(fresh) == mark, "its mark")
+    scene.end("leader")
+    tree = scene.tree(settled=settled)
+    wait_until(lambda: tree.look(leader, leader_alive=False).empty, "the leader to be reaped")
+    tree.kill(leader, leader_alive=False)
+    assert alive(fresh)
+
+
 def test_what_a_reaper_had_before_any_job_is_left_alone(scene: Scene) -> None:
     """It is nobody's orphan, and nobody waits for it."""
     scene.start(leader=lambda: scene.member("child"), stranger=lambda: None)

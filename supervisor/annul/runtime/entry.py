@@ -206,7 +206,8 @@ class _Process:
     def make_room(self, launch: Launch) -> None:
         """All that leaves nothing but empty folders and files where the launch is not run after all."""
         attempt_dir = launch.attempt_dir
-        proc.brand(launch.name, over=f"{self._pid}.0")
+        if launch.attempt:  # no rehearsal
+            proc.brand(launch.name, over=proc.forked_by(self._origin.zygote))
         if not self._move_in(attempt_dir):
             for path in (os.path.dirname(attempt_dir), attempt_dir, f"{attempt_dir}/{_WORK}"):
                 try:
@@ -280,13 +281,11 @@ def _as_it_was() -> Iterator[None]:
     """Undo what a launch changes of the process that runs it."""
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     streams = [os.dup(number) for number in range(3)]
-    mark = resource.getrlimit(resource.RLIMIT_RTTIME)
     env = dict(os.environ)
     try:
         yield
     finally:
         _set_environment(env)
-        resource.setrlimit(resource.RLIMIT_RTTIME, mark)
         os.fchdir(here)
         os.close(here)
         for number, stream in enumerate(streams):

@@ -71,6 +71,7 @@ def main(
     signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up descriptor is what counts
     os.write(wake_write, b"\0")  # some may have ended already
     strangers = children_of(os.getpid())
+    proc.brand(proc.forked_by(os.getpid()))
     children: set[int] = set()
     try:
         channel.sendall(frame(Ready(failed, strangers)))
