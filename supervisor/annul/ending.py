@@ -172,7 +172,8 @@ def _checked(sup: Supervision, active: Active, ended: Outcome | None) -> Outcome
     """An outcome with files that are not staged, or would leave the user's directory, is a failure."""
     if ended is None or not ended.files:
         return ended
-    names = publishing.unfit(active.attempt_dir, sup.config.outputs_dir / active.record.user, ended.files)
+    user_dir = sup.config.outputs_dir / active.record.user
+    names = publishing.unfit(active.attempt_dir, user_dir, ended.files, perhaps_moved=active.unseen)
     if not names:
         return ended
     message = f"the output {names[0]!r} is no file that the job has staged, or would leave its user's directory"

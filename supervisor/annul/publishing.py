@@ -19,21 +19,25 @@ STAGING = "staging"  # in the attempt's directory
 _UNKNOWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})  # what could not be looked at
 
 
-def unfit(attempt_dir: Path, user_dir: Path, names: list[str]) -> list[str]:
+def unfit(attempt_dir: Path, user_dir: Path, names: list[str], *, perhaps_moved: bool = False) -> list[str]:
     """Those of these that are no regular files below the staging directory, or would land outside the user's, also
     through a link. Raises OSError where that cannot be told.
+
+    `perhaps_moved`: a file of that name which lies there already will do, too. So it is with a store from a backup that
+    was taken before the job's end: its files are of later.
     """
     root = os.path.realpath(user_dir) + os.sep
     return [
         name
         for name in names
-        if not os.path.realpath(user_dir / name).startswith(root) or not _is_staged(attempt_dir, name)
+        if not os.path.realpath(user_dir / name).startswith(root)
+        or not (_is_file(attempt_dir, f"{STAGING}/{name}") or (perhaps_moved and _is_file(user_dir, name)))
     ]
 
 
-def _is_staged(attempt_dir: Path, name: str) -> bool:
+def _is_file(root: Path, name: str) -> bool:
     try:
-        with beneath.folder_of(attempt_dir, f"{STAGING}/{name}") as (folder, last):
+        with beneath.folder_of(root, name) as (folder, last):
             return stat.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError as error:
         if error.errno in _UNKNOWN:

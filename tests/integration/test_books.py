@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from annul.store import Store
 from annul_client import Client, State
-from harness import TIMEOUT_S, DaemonProcess, wait_until
+from harness import TIMEOUT_S, DaemonProcess, started, wait_until
 
 MakeDaemon = Callable[..., DaemonProcess]
 DATA = Path(__file__).parents[1] / "data"
@@ -174,6 +175,28 @@ def test_the_doctor_finds_damage_that_no_start_looks_for(make_daemon: MakeDaemon
 
 
 # --- backups ------------------------------------------------------------------------------------------------
+
+
+def test_outputs_published_after_the_backup_of_the_store_are_found(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """The store says that the job runs; its outcome, and its output where it belongs, are of later."""
+    daemon = make_daemon()
+    restored = make_daemon(name="restored")
+    restored.state_dir.mkdir(mode=0o700)
+    daemon.start()
+    with daemon.client() as client:
+        job = started(client, "gated", "waiting", {"mark": str(tmp_path / "go")})
+        with closing(sqlite3.connect(daemon.state_dir / "annul.db")) as live:
+            live.execute("VACUUM INTO ?", [str(restored.state_dir / "annul.db")])
+        (tmp_path / "go").touch()
+        assert client.wait(job.id, 20).state is State.COMPLETED
+    assert daemon.stop() == 0
+    shutil.copytree(daemon.state_dir / "jobs", restored.state_dir / "jobs", dirs_exist_ok=True)
+    shutil.copytree(daemon.state_dir / "users", restored.state_dir / "users", dirs_exist_ok=True)
+    restored.start()
+    with restored.client() as client:
+        found = client.wait(job.id, 20)
+        assert (found.state, found.attempt) == (State.COMPLETED, 1), found.error
+        assert [Path(name).read_text() for name in found.files] == ["done"]
 
 
 def test_a_backup_taken_while_jobs_run_and_are_cancelled_is_a_store(make_daemon: MakeDaemon) -> None:

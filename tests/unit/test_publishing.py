@@ -204,6 +204,17 @@ def test_what_a_job_says_that_it_has_staged(staging: Path, user: Path, tmp_path:
     assert secrets.stat().st_mode == before
 
 
+def test_what_was_moved_before_is_fit_where_that_may_be(staging: Path, user: Path) -> None:
+    """A regular file of the user's, and nothing else that has that name."""
+    names = ["top.txt", "missing", "folder", "link"]
+    user.mkdir(parents=True)
+    (staging / "top.txt").rename(user / "top.txt")
+    (user / "folder").mkdir()
+    (user / "link").symlink_to("top.txt")
+    assert unfit(staging.parent, user, names) == names
+    assert unfit(staging.parent, user, names, perhaps_moved=True) == names[1:]
+
+
 def test_what_cannot_be_looked_at_is_not_unfit(staging: Path, user: Path) -> None:
     """Where no descriptor is left for it: the job has done its work, and the next look tells."""
     with no_descriptors(), pytest.raises(OSError):
@@ -214,7 +225,7 @@ def test_what_cannot_be_looked_at_is_not_unfit(staging: Path, user: Path) -> Non
 def test_a_job_whose_output_is_unfit_has_failed_and_publishes_nothing(staging: Path, user: Path) -> None:
     """Whatever it said of itself; one that stays inside is what it said."""
     sup: Any = SimpleNamespace(config=SimpleNamespace(outputs_dir=user.parent))
-    active: Any = SimpleNamespace(record=SimpleNamespace(user=user.name), attempt_dir=staging.parent)
+    active: Any = SimpleNamespace(record=SimpleNamespace(user=user.name), attempt_dir=staging.parent, unseen=False)
     stage(staging, "fine.txt")
     said = Outcome(verdict=Verdict.COMPLETED, files=["fine.txt", "../bob/x"], result=msgspec.Raw(b"1"))
     checked = _checked(sup, active, said)
