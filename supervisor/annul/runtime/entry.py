@@ -86,6 +86,7 @@ def warm_up(origin: Origin) -> None:
         os.mkdir(folder)
         with at_fork.nothing_registered(), _as_it_was(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody:
             nobody.bind(f"{folder}/nobody")
+            nobody.setblocking(False)  # nothing here is waited for: a run that sent no nudge has failed
             for number in range(_WARM):
                 _Process(here).run_here(_rehearsal(folder, f"{folder}/{number}/{_FIRST}"))
                 nobody.recv(64)
