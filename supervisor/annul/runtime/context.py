@@ -32,7 +32,11 @@ class JobContext:
         self.user = launch.user
         self.title = launch.title
         self.labels = dict(launch.labels)
-        self.log = logging.getLogger(f"annul.job.{launch.type}")  # goes to the job's log
+
+    @property
+    def log(self) -> logging.Logger:
+        """Goes to the job's log."""
+        return logging.getLogger(f"annul.job.{self.type}")  # made when it is asked for: that takes a while
 
     @property
     def run_dir(self) -> Path:
