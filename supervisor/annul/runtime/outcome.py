@@ -35,10 +35,13 @@ def write(attempt_dir: str, outcome: Outcome) -> None:
     Not fsynced: what it says is durable once the daemon has committed it, and after a reboot it does not count.
     """
     path = f"{attempt_dir}/{NAME}"
-    with open(f"{path}.part", "wb", buffering=0) as part:
-        data = memoryview(msgspec.json.encode(outcome))
+    part = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        data = msgspec.json.encode(outcome)
         while data:
-            data = data[part.write(data) :]
+            data = data[os.write(part, data) :]
+    finally:
+        os.close(part)
     os.rename(f"{path}.part", path)
 
 
