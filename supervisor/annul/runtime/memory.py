@@ -32,6 +32,7 @@ _TOGETHER = 16 * _MIB
 # Of Python's allocator (Objects/obmalloc.c); where they are others, nothing is lost but time.
 _ALIGNED, _LARGEST, _POOL, _HEADER = 16, 512, 16384, 48
 _ENOUGH = 20_000  # of one size
+_LARGE = 100_000  # bytes: more than lies free in one piece, less than malloc(3) maps for itself
 _gaps: list[object] = []
 _AREA = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)\n(?:[A-Z][A-Za-z_]+:.*\n)*?Anonymous: +(\d+) kB"
@@ -72,7 +73,11 @@ def _of_size(size: int, number: int) -> object:
 
 
 def settle() -> int:
-    """Do both, where the kernel can. Nothing that is in memory changes. Returns how many huge pages there are now."""
+    """Do both, where the kernel can. Nothing that is in memory changes. Returns how many huge pages there are now.
+
+    And have malloc(3) put in order what has been freed, which it does when it is asked for much: else each child would
+    at its first larger piece, 170 us.
+    """
     done = 0
     for start, end, access, inode, name, own_kib in _areas():
         if access == b"rw-p" and inode == 0 and name in (b"", b"[heap]"):
@@ -80,6 +85,7 @@ def settle() -> int:
                 done += _advise(at, _SIZE, _COLLAPSE)
         elif access == b"r-xp" and inode and own_kib == 0:  # not where something was written over what the file has
             _advise(start, end - start, _DONTNEED)
+    bytes(_LARGE)
     return done
 
 
