@@ -39,9 +39,11 @@ def register() -> None:
 
 @contextmanager
 def nothing_registered() -> Iterator[None]:
-    """What is registered in here is forgotten."""
+    """What is registered in here is forgotten, and what was put off still is."""
     real, os.register_at_fork = os.register_at_fork, lambda **_: None
+    still = _put_off[:]
     try:
         yield
     finally:
         os.register_at_fork = real
+        _put_off[:] = still

@@ -77,8 +77,10 @@ def warm_up(origin: Origin) -> None:
     """Run a job that does nothing a few times in the zygote, before it forks any. Nothing of it is left.
 
     Python rewrites code to what it is found to do, and notes where each attribute was found, the first times that it
-    runs: what the zygote has learnt, those that it forks need not write, and so not copy: a sixth of their pages.
+    runs: what the zygote has learnt, those that it forks need not write, and so not copy: a sixth of their pages. What
+    was noted while all was imported is forgotten before: a child that needs its place would write to that name, too.
     """
+    sys._clear_type_cache()  # noqa: SLF001
     here = msgspec.structs.replace(origin, zygote=os.getppid(), cgroup=None)
     folder = f"{origin.rehearsal}/{os.getpid()}"
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # one that comes meanwhile ends it afterwards
@@ -88,12 +90,24 @@ def warm_up(origin: Origin) -> None:
             nobody.bind(f"{folder}/nobody")
             nobody.setblocking(False)  # nothing here is waited for: a run that sent no nudge has failed
             for number in range(_WARM):
+                _be_forked()
                 _Process(here).run_here(_rehearsal(folder, f"{folder}/{number}/{_FIRST}"))
                 nobody.recv(64)
     except Exception:  # noqa: BLE001 (jobs only start slower: the log says why)
         traceback.print_exc()
     shutil.rmtree(folder, ignore_errors=True)
     _rest()
+
+
+def _be_forked() -> None:
+    """What a forked process does before `run_here`, as far as it changes nothing in a zygote."""
+    at_fork.register()
+    signal.set_wakeup_fd(-1)
+    set_handler(signal.SIGCHLD, SIG_DFL)
+    prctl.set_child_subreaper()
+    random: Any = sys.modules.get("random")
+    if random is not None:
+        random.seed()  # it has that called at each fork
 
 
 def _rest() -> None:

@@ -10,7 +10,9 @@ the daemon's end of the socket closes it launches no more, and stays as the guar
 
 from __future__ import annotations
 
-from annul.runtime import at_fork
+from annul.runtime import at_fork, memory
+
+_reserved = memory.reserve() if __name__ == "__main__" else []  # before all that follows is imported
 
 # isort: split
 import gc
@@ -22,7 +24,6 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +31,7 @@ import msgspec
 
 from annul import prctl, proc
 from annul.jobtype import JobType
-from annul.runtime import entry, guardian, memory
+from annul.runtime import entry, guardian
 from annul.runtime.launch import SPARE, Exited, Forked, NotForked, Ready, frame
 from annul.runtime.sigaction import SIG_DFL, set_handler
 from annul.tree import Reaper, children_of
@@ -54,16 +55,16 @@ def main(
     channel = socket.socket(fileno=fd)
     channel.set_inheritable(False)
 
-    with memory.side_by_side() if preload else nullcontext():
-        failed = _preload(preload)
-        types = _load(targets, failed)
+    failed = _preload(preload)
+    types = _load(targets, failed)
+    _reserved.clear()
     entry.set_terms()
+    gc.collect()
+    gc.freeze()  # a collection in a child would write to, and so copy, all these pages
+    memory.close_gaps()
     own = Path(cgroup) if cgroup else None
     origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
     entry.warm_up(origin)
-    gc.collect()
-    memory.fill_gaps()
-    gc.freeze()  # a collection in a child would write to, and so copy, all these pages
     memory.settle()
 
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -73,8 +74,12 @@ def main(
     strangers = children_of(os.getpid())
     proc.brand(proc.forked_by(os.getpid()))
     children: set[int] = set()
+    ready = frame(Ready(failed, strangers))
+    gc.collect()
+    memory.fill_gaps()
+    gc.freeze()
     try:
-        channel.sendall(frame(Ready(failed, strangers)))
+        channel.sendall(ready)
         _serve(channel, origin, children, (wake_read, wake_write))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon went away in the middle of an answer
