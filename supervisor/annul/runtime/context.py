@@ -134,6 +134,9 @@ class Notifier:
         except OSError:
             pass  # the daemon is away, or busy: it reads the board when it looks next
 
+    def close(self) -> None:
+        self._socket.close()
+
 
 def _inside(name: str) -> PurePosixPath:
     path = PurePosixPath(name)

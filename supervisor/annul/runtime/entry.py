@@ -147,7 +147,7 @@ def main(origin: Origin, orders: socket.socket, *, spare: bool) -> NoReturn:
         launch = await_launch(orders)
         if launch is not None:
             process.make_room(launch)
-            if await_go(orders):
+            if await_go(orders):  # all that the daemon takes back after that has its flag set before
                 orders.close()
                 prctl.set_name(f"annul:{launch.type}")
                 status = process.run(launch, origin.types.get(launch.target))
@@ -171,6 +171,7 @@ class _Process:
             _enter(self._cgroup)
         self._signals = JobSignal.prepare()
         self._stacks: int | None = None
+        self._board: Board | None = None
         self._notifier: Notifier | None = None
         self._room: str | None = None  # a job's directory made beforehand, in which this process is
 
@@ -188,6 +189,7 @@ class _Process:
             Board.create(f"{folder}/{BOARD}").close()
             self.make_room(rehearsal)
             self.run(rehearsal, _nothing)
+            self._close_notifier()
             os.unlink(f"{attempt_dir}/{outcome.NAME}")
             self._room = room
             for name in (BOARD, STACKS):
@@ -216,10 +218,18 @@ class _Process:
         faulthandler.unregister(DUMP_SIGNAL)
         assert self._stacks is not None
         os.close(self._stacks)
+        self._close_notifier()
         self._signals.close()
 
+    def _close_notifier(self) -> None:
+        """To free it without that takes a while."""
+        if self._notifier is not None:
+            self._notifier.close()
+
     def make_room(self, launch: Launch) -> None:
-        """All that leaves nothing but empty folders and files where the launch is not run after all."""
+        """All that leaves nothing but empty folders and files where the launch is not run after all. It is done while
+        the daemon commits that launch.
+        """
         attempt_dir = launch.attempt_dir
         if launch.attempt:  # no rehearsal
             proc.brand(launch.name, over=proc.forked_by(self._origin.zygote))
@@ -232,6 +242,11 @@ class _Process:
             _redirect(f"{attempt_dir}/log")
             os.chdir(f"{attempt_dir}/{_WORK}")
         _set_environment(launch.env)
+        self._notifier = Notifier(launch.notify, launch.name)
+        try:
+            self._board = Board.open(f"{launch.run_dir}/{BOARD}")
+        except FileNotFoundError:
+            self._board = None  # the daemon gave this launch up
         time.tzset()  # TZ is read once, which was in the zygote
         tempfile: Any = sys.modules.get("tempfile")
         if tempfile is not None:
@@ -256,11 +271,9 @@ class _Process:
 
     def run(self, launch: Launch, job_type: JobType | None) -> int:
         """The exit status. `job_type`: where the zygote has imported it already."""
-        signals = self._signals
-        try:
-            board = Board.open(f"{launch.run_dir}/{BOARD}")
-        except FileNotFoundError:
-            return 0  # the daemon gave this launch up
+        signals, board, notifier = self._signals, self._board, self._notifier
+        if board is None or notifier is None:
+            return 0
         signals.connect(board, job_type.interrupt if job_type else "raise")
         board.set_process(self._pid, self._start_time)
         if signals.aborted:
@@ -268,7 +281,6 @@ class _Process:
         self._dump_on_signal(f"{launch.run_dir}/{STACKS}")
         alone = guardian.Alone.watch(launch, self._origin.zygote)
         impose(launch.limits, self._cgroup)
-        self._notifier = notifier = Notifier(launch.notify, launch.name)  # kept: to free it unclosed takes a while
 
         ended = _guarded(launch, job_type, board, signals, notifier)
         if os.getpid() != self._pid:  # a child of the job's that came up all the way here: it has no say
