@@ -203,9 +203,11 @@ class Supervision:
 
     def _cap_log(self, active: Active) -> None:
         """Keep a job that writes without end from filling the disk: its log keeps its first half and the newest."""
-        limit = self.config.max_log_bytes
+        path, limit = f"{active.attempt_dir}/log", self.config.max_log_bytes
         try:
-            with regular.opened(active.attempt_dir / "log", "ab") as log:
+            if os.lstat(path).st_size <= limit:
+                return
+            with regular.opened(Path(path), "ab") as log:
                 size = os.fstat(log.fileno()).st_size
                 if size > limit:
                     log.truncate(limit // 2)  # its writers append: they go on from there
