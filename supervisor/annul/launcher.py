@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -288,7 +289,7 @@ class Launcher:
             if os.path.lexists(made):
                 shutil.rmtree(made, ignore_errors=True)
         if self._terms.cgroup is not None:
-            CgroupTree(own_group(self._terms.cgroup, pid, start_time)).remove()
+            CgroupTree(Path(own_group(self._terms.cgroup, pid, start_time))).remove()
 
     def _lost(self, zygote: Zygote, why: str, now: float) -> None:
         """A zygote is gone, or given up. Its jobs live on; what it was still to launch is handed back."""

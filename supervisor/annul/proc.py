@@ -124,20 +124,22 @@ def children(pid: int) -> list[int]:
 
 def _children_of_thread(pid: int, thread: int | str) -> list[int]:
     try:
-        fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
+        return [int(one) for one in whole(f"/proc/{pid}/task/{thread}/children").split()]
     except OSError as error:
         expect_gone(error)
         return []
+
+
+def whole(path: str) -> bytes:
+    """All of a file that the kernel makes up. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
         while chunk := os.read(fd, 65536):
             data += chunk
-    except OSError as error:
-        expect_gone(error)
-        return []
+        return data
     finally:
         os.close(fd)
-    return [int(one) for one in data.split()]
 
 
 def age_s(start_time: int) -> float:

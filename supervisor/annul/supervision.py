@@ -110,7 +110,7 @@ class Supervision:
         session = SessionTree(attempt=name, board=board, census=self.census, chain_intact=whole)
         if self.cgroup is None or process is None:
             return session
-        return CgroupTree(own_group(self.cgroup, *process), session)
+        return CgroupTree(Path(own_group(self.cgroup, *process)), session)
 
     def keeps_together(self, active: Active) -> None:
         """An adopted attempt's tree is as whole as ever where its zygote is its guardian."""

@@ -450,14 +450,28 @@ class CgroupTree:
 
     def members(self) -> list[int]:
         """Pids of those in it, and in those below it."""
-        found: list[int] = []
+        found = _listed(self.path)
+        try:
+            # A link from above, one from itself, and one from each below it. Asked for last: who has left for another
+            # since it was listed was in the list.
+            if os.stat(self.path).st_nlink == 2:  # noqa: PTH116 (thrice as fast)
+                return found
+        except OSError as error:
+            proc.expect_gone(error)
+            return found
         for path in self._folders(proc.expect_gone):
-            try:
-                found += [int(one) for one in (path / "cgroup.procs").read_bytes().split()]
-            except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:  # made threaded: the one above lists those in it
-                    proc.expect_gone(error)
+            found += _listed(path)
         return found
+
+
+def _listed(group: Path) -> list[int]:
+    """Pids of those in that very cgroup."""
+    try:
+        return [int(one) for one in proc.whole(f"{group}/cgroup.procs").split()]
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # made threaded: the one above lists those in it
+            proc.expect_gone(error)
+        return []
 
 
 def remove_soon(groups: list[CgroupTree], wait_s: float = 1.0) -> None:
@@ -582,9 +596,9 @@ def remove_old_probes(parent: Path) -> None:
             pass  # somebody else has been faster
 
 
-def own_group(parent: Path, pid: int, start_time: int) -> Path:
+def own_group(parent: Path | str, pid: int, start_time: int) -> str:
     """The cgroup that a process makes for itself, before it is told what to run."""
-    return parent / f"{pid}.{start_time}"
+    return f"{parent}/{pid}.{start_time}"
 
 
 def daemons_group(state_dir: Path) -> str:

@@ -21,7 +21,7 @@ import sys, msgspec
 from pathlib import Path
 from annul.runtime.limits import Limits, impose
 limits, group = msgspec.json.decode(sys.argv[1], type=tuple[Limits, str | None])
-impose(limits, Path(group) if group else None)
+impose(limits, group or None)
 print(Path("/proc/self/limits").read_text() + Path("/proc/self/status").read_text())
 """
 

@@ -51,7 +51,7 @@ def faults():  # of a forked process that runs an empty job
     assert os.waitpid(pid, 0)[1] == 0
     return int(Path(folder, "faults").read_text())
 
-origin = entry.Origin(types={}, zygote=os.getpid(), cgroup=None, rehearsal=folder, rooms=folder)
+origin = entry.Origin(types={}, zygote=os.getpid(), cgroup=None, rehearsal=str(folder), rooms=str(folder))
 before = state()
 for _ in range(times):
     entry.warm_up(origin)

@@ -26,7 +26,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -68,9 +67,9 @@ class Origin(msgspec.Struct, frozen=True):
 
     types: dict[str, JobType]  # by target: those that it has imported
     zygote: int  # its pid
-    cgroup: Path | None  # where to make a cgroup of its own
-    rehearsal: Path  # a directory to rehearse in
-    rooms: Path  # another, in the file system of the jobs' directories
+    cgroup: str | None  # where to make a cgroup of its own
+    rehearsal: str  # a directory to rehearse in
+    rooms: str  # another, in the file system of the jobs' directories
 
 
 def warm_up(origin: Origin) -> None:
@@ -454,9 +453,9 @@ def _failed(code: str, message: str) -> Outcome:
     return Outcome(verdict=Verdict.FAILED, error=ErrorInfo(code=code, message=message))
 
 
-def _enter(cgroup: Path) -> None:
-    cgroup.mkdir()
-    fd = os.open(cgroup / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+def _enter(cgroup: str) -> None:
+    os.mkdir(cgroup)
+    fd = os.open(f"{cgroup}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"0")  # "the process that writes"
     finally:

@@ -210,7 +210,7 @@ def _wards(runtime_dir: Path, leaders: set[int], cgroup: Path | None) -> dict[st
         registered = board.process()
         if registered is not None and registered[0] in leaders:
             name = path.parent.name
-            group = own_group(cgroup, *registered) if cgroup is not None else None
+            group = Path(own_group(cgroup, *registered)) if cgroup is not None else None
             found[name] = Ward(name, path, registered[0], board.grace_s, board.signal_tree, group)
         board.close()
     return found

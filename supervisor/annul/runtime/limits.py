@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
 
 import msgspec
 
@@ -23,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     no_new_privs: bool = False
 
 
-def impose(limits: Limits, cgroup: Path | None) -> None:
+def impose(limits: Limits, cgroup: str | None) -> None:
     """On this process and all that it will start. `cgroup`: its own; of what no controller is delegated to that, only
     the limits of each process hold.
     """
@@ -34,12 +33,12 @@ def impose(limits: Limits, cgroup: Path | None) -> None:
     if limits.max_open_files is not None:
         _lower(resource.RLIMIT_NOFILE, limits.max_open_files)
     if cgroup is not None and limits.max_processes is not None:
-        _write(cgroup / "pids.max", limits.max_processes)
+        _write(f"{cgroup}/pids.max", limits.max_processes)
     if limits.memory_bytes is not None:
         _lower(resource.RLIMIT_DATA, limits.memory_bytes)
-        if cgroup is not None and _write(cgroup / "memory.max", limits.memory_bytes):
-            _write(cgroup / "memory.swap.max", 0)
-            _write(cgroup / "memory.oom.group", 1)
+        if cgroup is not None and _write(f"{cgroup}/memory.max", limits.memory_bytes):
+            _write(f"{cgroup}/memory.swap.max", 0)
+            _write(f"{cgroup}/memory.oom.group", 1)
 
 
 def _lower(what: int, limit: int) -> None:
@@ -48,7 +47,7 @@ def _lower(what: int, limit: int) -> None:
     resource.setrlimit(what, (most, most))
 
 
-def _write(file: Path, number: int) -> bool:
+def _write(file: str, number: int) -> bool:
     """False: there is no such limit."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)

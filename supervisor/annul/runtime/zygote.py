@@ -63,7 +63,7 @@ def main(
     gc.freeze()  # a collection in a child would write to, and so copy, all these pages
     memory.close_gaps()
     own = Path(cgroup) if cgroup else None
-    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=own, rehearsal=Path(rehearsal), rooms=Path(rooms))
+    origin = entry.Origin(types=types, zygote=os.getpid(), cgroup=cgroup, rehearsal=rehearsal, rooms=rooms)
     entry.warm_up(origin)
     memory.settle()
 
