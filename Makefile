@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PEERS ?= .venv-peers
 export ANNUL_STATE_DIR ?= $(CURDIR)/.annul
+# Else each process would compile all that it imports, also where an image sets this: a third of a daemon's start.
+unexport PYTHONDONTWRITEBYTECODE
 CV ?= examples/cv-en.pdf
 TRIALS ?= 10000
 RESTARTS ?= 600
@@ -23,7 +25,7 @@ run: $(VENV)/installed  ## Import a real CV (CV=path.pdf for another), no key an
 	@$(BIN)/annul run --embedded import-pdf "$(CV)"
 
 test: $(VENV)/installed-dev  ## Run all tests (TESTS=path for some)
-	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(TESTS)
+	@$(BIN)/pytest --numprocesses 3 --dist worksteal $(TESTS)
 
 check: $(VENV)/installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check

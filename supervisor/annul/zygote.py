@@ -21,6 +21,7 @@ from annul.runtime.launch import FORK, SPARE, Launch, Unframer
 _log = logging.getLogger(__name__)
 Profile = tuple[str, ...]
 _READS = 256  # of one zygote in one turn
+_ROOM_MIB, _LIGHT_ROOM_MIB = 32, 8  # for what it imports: what is not used of it is given back, but takes a while
 _IMPORT_WAIT_S = 120.0  # for a zygote to import its profile
 _ANSWER_WAIT_S = 10.0  # for a ready one to say something, while it has something to do
 _STOPPED_WAIT_S = 0.5  # the same for one that is stopped
@@ -92,7 +93,10 @@ class Zygote:
         }
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "annul.runtime.zygote", msgspec.json.encode(arguments).decode()],
+                [
+                    *(sys.executable, "-m", "annul.runtime.zygote", msgspec.json.encode(arguments).decode()),
+                    str(_ROOM_MIB if profile else _LIGHT_ROOM_MIB),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={name: os.environ[name] for name in _ZYGOTE_ENV if name in os.environ},

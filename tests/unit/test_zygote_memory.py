@@ -66,7 +66,7 @@ def together(objects):  # how many of them lie in the area that has most of them
     return max(sum(start <= id(one) < end for one in objects) for start, end in areas())
 
 before = sum(end - start for start, end in areas())
-reserved = memory.reserve()
+reserved = memory.reserve(32)
 assert sum(end - start for start, end in areas()) - before > 30 * MIB
 
 # As when modules are imported: many small things, and now and then a library.

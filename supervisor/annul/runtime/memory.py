@@ -32,7 +32,6 @@ _DONTNEED, _COLLAPSE = 4, 25
 _NONE, _PRIVATE_ANONYMOUS = 0, 0x22  # protection, flags
 _SIZE = 2 * 2**20
 _MIB = 2**20
-_TOGETHER = 32  # MiB
 _GAPS = 256  # of a MiB, between what is mapped: more are not looked for
 # Of Python's allocator (Objects/obmalloc.c); where they are others, nothing is lost but time.
 _ALIGNED, _LARGEST, _POOL = 16, 512, 16384
@@ -51,12 +50,12 @@ _libc.mmap.argtypes = [ctypes.c_size_t, ctypes.c_size_t, *[ctypes.c_int] * 3, ct
 _libc.munmap.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
 
 
-def reserve() -> list[bytes]:
-    """Have Python take `_TOGETHER` of memory in one piece, and use that first. To be cleared when all is imported: what
+def reserve(mib: int) -> list[bytes]:
+    """Have Python take so much memory in one piece, and use that first. To be cleared when all is imported: what
     has not been used by then is given back.
     """
-    between = _take_gaps()
-    arenas = [[bytes(_CONTENT) for _ in range(_MIB // _LARGEST)] for _ in range(_TOGETHER)]
+    between = _take_gaps(mib * _MIB)
+    arenas = [[bytes(_CONTENT) for _ in range(_MIB // _LARGEST)] for _ in range(mib)]
     for at in between:
         _libc.munmap(at, _MIB)
     # One of each arena, so that it is kept; and as many of each, since Python uses first what has least room, and of
@@ -71,15 +70,15 @@ def reserve() -> list[bytes]:
     return kept
 
 
-def _take_gaps() -> list[int]:
+def _take_gaps(size: int) -> list[int]:
     """Map what is free, MiB by MiB, between what is mapped: what is mapped next comes to lie below all of it."""
-    free = _map(_TOGETHER * _MIB)
-    _libc.munmap(free, _TOGETHER * _MIB)
+    free = _map(size)
+    _libc.munmap(free, size)
     taken: list[int] = []
     while len(taken) < _GAPS:
         at = _map(_MIB)
         taken.append(at)
-        if at < free + _TOGETHER * _MIB + _SIZE:
+        if at < free + size + _SIZE:
             break
     _libc.munmap(taken.pop(), _MIB)
     return taken

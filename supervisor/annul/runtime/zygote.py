@@ -1,8 +1,9 @@
 """The zygote: a process that has imported what a kind of job needs, and forks on request.
 
-``python -m annul.runtime.zygote JSON`` (the arguments of `main`): for each byte that it is sent it forks a process, and
-answers with its pid, a pidfd, and a socket by which the daemon then tells that process what to run (`entry`). And it
-tells the status of those that end. One a preload profile, started by the daemon.
+``python -m annul.runtime.zygote JSON MIB`` (the arguments of `main`; how much memory to reserve for what it imports):
+for each byte that it is sent it forks a process, and answers with its pid, a pidfd, and a socket by which the daemon
+then tells that process what to run (`entry`). And it tells the status of those that end. One a preload profile, started
+by the daemon.
 
 Single-threaded, so that forking is safe; a child subreaper, so that what a job leaves behind is found below it. When
 the daemon's end of the socket closes it launches no more, and stays as the guardian of its jobs until they have ended.
@@ -10,9 +11,11 @@ the daemon's end of the socket closes it launches no more, and stays as the guar
 
 from __future__ import annotations
 
+import sys
+
 from annul.runtime import at_fork, memory
 
-_reserved = memory.reserve() if __name__ == "__main__" else []  # before all that follows is imported
+_reserved = memory.reserve(int(sys.argv[2])) if __name__ == "__main__" else []  # before all that follows is imported
 
 # isort: split
 import gc
@@ -22,7 +25,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import NoReturn
