@@ -186,6 +186,7 @@ def test_a_hand_over_costs_jobs_and_clients_nothing(make_daemon: MakeDaemon, tre
     with daemon.client() as client, daemon.client() as other:
         job = started(client, "sleepy", "sleeping")
         queued = client.submit("quick", {"seconds": 0.2}, key="one")
+        other.ping()  # one that has never met a daemon does not wait for it
         waiting = threading.Thread(target=lambda: answered.append(other.wait(queued.id, TIMEOUT_S)))
         waiting.start()
         old = daemon.process
