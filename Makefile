@@ -25,7 +25,7 @@ run: $(VENV)/installed  ## Import a real CV (CV=path.pdf for another), no key an
 	@$(BIN)/annul run --embedded import-pdf "$(CV)"
 
 test: $(VENV)/installed-dev  ## Run all tests (TESTS=path for some)
-	@$(BIN)/pytest --numprocesses 3 --dist worksteal $(TESTS)
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 check: $(VENV)/installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check

@@ -52,8 +52,8 @@ def lingering(ctx: JobContext, params: Folder) -> None:
             time.sleep(0.01)
         (folder / "cleaned up").touch()
 
-    shapes.forked(child)
     try:
+        shapes.forked(child)
         time.sleep(3600)
     finally:
         (folder / "cleaning up").touch()
