@@ -79,7 +79,7 @@ def warm_up(origin: Origin) -> None:
     runs: what the zygote has learnt, those that it forks need not write, and so not copy: a sixth of their pages. What
     was noted while all was imported is forgotten before: a child that needs its place would write to that name, too.
     """
-    sys._clear_type_cache()  # noqa: SLF001
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()  # noqa: SLF001 - its name since 3.13
     here = msgspec.structs.replace(origin, zygote=os.getppid(), cgroup=None)
     folder = f"{origin.rehearsal}/{os.getpid()}"
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # one that comes meanwhile ends it afterwards

@@ -94,7 +94,7 @@ def close_gaps() -> None:
     """
     end = _libc.sbrk(0)
     for size in _SIZES:
-        while _libc.malloc(size) < end:
+        while 0 < _libc.malloc(size) < end:
             pass
 
 
@@ -124,10 +124,10 @@ def _of_size(size: int, number: int) -> object:
 
 
 def settle() -> int:
-    """Do both, where the kernel can. Nothing that is in memory changes. Returns how many huge pages there are now.
+    """Put it into huge pages, and let go of the libraries, where the kernel can. Nothing that is in memory changes.
+    Returns how many huge pages there are now.
 
-    And have malloc(3) put in order what has been freed, which it does when it is asked for much: else each child would
-    at its first larger piece, 170 us.
+    And have malloc(3) put in order what has been freed, which it does when it is asked for much: else each child would.
     """
     done = 0
     for start, end, access, inode, name, own_kib in _areas():
