@@ -16,7 +16,10 @@ def opened(path: Path, mode: str) -> BinaryIO:
 
 
 def read(path: Path, limit: int) -> bytes:
-    """The whole of a file. Raises OSError, also where it has more than `limit` bytes."""
+    """The whole of a file. Raises OSError, also where it has more than `limit` bytes.
+
+    Not by `opened`: that asks the kernel thrice what kind of file it is.
+    """
     fd, size = _open(path, os.O_RDONLY)
     try:
         data = b""
@@ -31,7 +34,7 @@ def read(path: Path, limit: int) -> bytes:
 
 
 def _open(path: Path, flags: int) -> tuple[int, int]:
-    """(descriptor, size). Not by `open`, which asks the kernel thrice what kind of file it is."""
+    """(descriptor, size)."""
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode):

@@ -450,18 +450,23 @@ class CgroupTree:
 
     def members(self) -> list[int]:
         """Pids of those in it, and in those below it."""
+        # Race: a job may make one below it and move there, or move back and remove that, while it is listed: so it is
+        # a leaf before and after. Else the deepest are listed first, and it last.
+        leaf = self._is_leaf()
         found = _listed(self.path)
-        try:
-            # A link from above, one from itself, and one from each below it. Asked for last: who has left for another
-            # since it was listed was in the list.
-            if os.stat(self.path).st_nlink == 2:  # noqa: PTH116 (thrice as fast)
-                return found
-        except OSError as error:
-            proc.expect_gone(error)
+        if leaf and self._is_leaf():
             return found
         for path in self._folders(proc.expect_gone):
             found += _listed(path)
         return found
+
+    def _is_leaf(self) -> bool:
+        """By its links: one from above, one from itself, and one from each below it. Much faster than to list it."""
+        try:
+            return os.stat(self.path).st_nlink == 2  # noqa: PTH116 (thrice as fast)
+        except OSError as error:
+            proc.expect_gone(error)
+            return False
 
 
 def _listed(group: Path) -> list[int]:

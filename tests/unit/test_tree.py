@@ -608,6 +608,41 @@ def test_nothing_leaves_a_cgroup(scene: Scene, cgroup: CgroupTree) -> None:
     assert alive(scene.pids["theirs"])
 
 
+@pytest.mark.parametrize("way", ["down", "up"])
+def test_who_moves_while_a_cgroup_is_listed_is_seen(
+    cgroup: CgroupTree, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into one below that is made just before it is listed, or out of one that is removed just after."""
+    inner = cgroup.path / "inner"
+    with subprocess.Popen(["sleep", "3600"]) as process:
+
+        def move(to: Path) -> None:
+            (to / "cgroup.procs").write_text(str(process.pid))
+
+        def listed(group: Path) -> list[int]:
+            monkeypatch.undo()  # only the first time
+            if way == "down":
+                inner.mkdir()
+                move(inner)
+            found = listed_before(group)
+            if way == "up":
+                move(cgroup.path)
+                inner.rmdir()
+            return found
+
+        if way == "up":
+            inner.mkdir()
+            move(inner)
+        else:
+            move(cgroup.path)
+        listed_before = tree_module._listed
+        monkeypatch.setattr(tree_module, "_listed", listed)
+        try:
+            assert set(cgroup.members()) == {process.pid}
+        finally:
+            process.kill()
+
+
 def test_a_cgroup_below_belongs_to_the_tree(scene: Scene, cgroup: CgroupTree) -> None:
     """A job may divide its own; it is found, killed and removed with the rest."""
     inner = cgroup.path / "a" / "b"
